@@ -60,7 +60,7 @@ def main(*, standalone: bool = False) -> None:
             overrides=arguments.overrides,
             extra=_notify_parameters(arguments),
             history=_history_loader(arguments),
-            began=read_process_start(),
+            process_start=read_process_start(),
         )
         if arguments.stage == STAGES[-1] and arguments.topic_arn and record.outcome != "FAILED":
             _send_notifications(arguments, record)
@@ -88,7 +88,7 @@ def _end(message: str, *, recorded: bool) -> None:
 def _is_failure_recorded(arguments: argparse.Namespace, error: DaybookError, message: str) -> bool:
     """Record a permanent failure outside of the notebook; return whether that was done."""
     return bool(arguments.stage) and record_unstarted_failure(
-        arguments.stage, env=arguments.env, run_id=arguments.run_id, overrides=arguments.overrides, error=error, said=message
+        arguments.stage, env=arguments.env, run_id=arguments.run_id, overrides=arguments.overrides, error=error, message=message
     )
 
 

@@ -441,4 +441,4 @@ def test_failure_to_build_events_is_a_warning(
     close_run(archive, load_settings("local"), RUN, "SUCCEEDED", [])
     assert archive.run(RUN).outcome == "SUCCEEDED"
     (warning,) = [each.getMessage() for each in caplog.records if each.name == "daybook.execution.run_record"]
-    assert warning == f"{RUN}: no lineage events were made (KeyError)."
+    assert warning == f"{RUN}: no lineage events were written (KeyError)."

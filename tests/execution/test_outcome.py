@@ -1,4 +1,4 @@
-"""Every way in which a notebook can end: what record, log, page and message say of it."""
+"""Test each way in which a notebook can end, in record, log, page and message."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ NO_CLOSING = "the notebook ended without its closing cell; let its last cell mak
 
 @dataclass(frozen=True)
 class Ending:
-    """A cell that ends a notebook, and what is said of it; nothing is said where the stage succeeds."""
+    """A cell that ends a notebook, and the expected failure; none if the stage succeeds."""
 
     source: str
     exception: Optional[str] = None
-    said: str = ""
+    message: str = ""
     tags: tuple[str, ...] = ()
 
 
@@ -75,7 +75,7 @@ ENDINGS = {
     "syntax-error": Ending("x = = 1", "SyntaxError", "invalid syntax ("),
     "line-magic": Ending("%nosuchmagic", "UsageError", "Line magic function `%nosuchmagic` not found."),
     "cell-magic": Ending("%%bashh\nls", "UsageError", "Cell magic `%%bashh` not found."),
-    # Jupyter would go on after a cell with this tag.
+    # Jupyter continues after a cell with this tag.
     "raises-exception": Ending("raise ValueError('Meant.')", "ValueError", "Meant.", ("raises-exception",)),
     "interrupt": Ending(
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)",
@@ -92,7 +92,7 @@ ENDINGS = {
 
 
 def write_notebook(project: Project, *cells: NotebookNode) -> None:
-    """Let the stage's notebook consist of parameters, of Daybook's extension, and of these cells."""
+    """Write a stage notebook with parameters, Daybook's extension and these cells."""
     content = build_notebook('env = "local"\nrun_date = "2025-11-30"\nrun_id = ""\noverrides = {}')
     content.metadata["kernelspec"] = {"name": "python3", "display_name": "Python", "language": "python"}
     content.cells[2:] = [new_code_cell("%load_ext daybook"), new_markdown_cell("## The end"), *cells]
@@ -106,7 +106,7 @@ def archive(home: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
 
 
 def page_link(archive: Archive) -> Optional[str]:
-    """The cell that the failure box of the attempt's page links to; it must be on the page."""
+    """Return the cell to which the failure box of the attempt's page links; the page must have it."""
     page = archive.store.read(f"{archive.folder(RUN)}/4_aggregate.attempt-1.html").decode()
     box = re.search(r'<section class="failure".*?</section>', page, re.DOTALL)
     linked = re.search(r'href="#([^"]*)"', box[0]) if box else None
@@ -115,7 +115,7 @@ def page_link(archive: Archive) -> Optional[str]:
 
 
 def notified(caught: dict[str, Any]) -> dict[str, Any]:
-    """The message that notify leaves of the run."""
+    """Return the message of the run that notify writes."""
     stage = begin("notify", env="local", run_date=DAY, run_id=RUN)
     notify.write_message(stage, notify.look_back(stage, json.dumps(caught)))
     assert stage.ended == "SUCCEEDED"
@@ -139,8 +139,8 @@ papermill.execute_notebook(*sys.argv[1:], parameters={"run_dat": "2025-11-29"}, 
 def test_plain_papermill_with_unknown_parameter_fails(home: Path, tmp_path: Path) -> None:
     paths = [str(notebook_path("aggregate")), str(tmp_path / "executed.ipynb")]
     done = subprocess.run([sys.executable, "-c", PLAIN, *paths], capture_output=True, text=True, check=False)
-    said = "NotebookError: This notebook has no parameter 'run_dat' (did you mean 'run_date'?); its parameters are: env, "
-    assert said in done.stderr
+    message = "NotebookError: This notebook has no parameter 'run_dat' (did you mean 'run_date'?); its parameters are: env, "
+    assert message in done.stderr
     assert not home.exists()
 
 
@@ -155,7 +155,7 @@ def test_ending_is_reported(
 ) -> None:
     write_notebook(project, new_code_cell(ending.source, metadata={"tags": list(ending.tags)}), new_code_cell(CLOSING))
     if ending.exception == "CellTimeoutError":
-        # Of this cell alone: the one that loads the extension may take long on a busy machine.
+        # For this cell only: loading the extension may take long on a busy machine.
         limited = functools.partial(
             papermill.execute_notebook, timeout_func=lambda cell: 3 if cell.source == ending.source else None
         )
@@ -173,7 +173,7 @@ def test_ending_is_reported(
     assert (record.outcome, record.stage) == ("FAILED", "aggregate")
     assert (failure.exception, failure.cell, failure.source) == (ending.exception, 4, ending.source.splitlines()[0])
     first_line = failure.message.splitlines()[0]
-    assert first_line.startswith(ending.said)
+    assert first_line.startswith(ending.message)
     failed = executed.cells[failure.index]
     assert (failed.source, failed.execution_count, failed.metadata.papermill.status) == (ending.source, 4, "failed")
     assert page_link(archive) == f"cell-{failure.index}"
@@ -196,7 +196,7 @@ def test_ending_is_reported(
 
 
 def executed() -> NotebookNode:
-    """Return a notebook with two remarks of papermill, which failed in its last cell."""
+    """Return a notebook that failed in its last cell, with the two cells that papermill adds."""
     content = build_notebook()
     for index in (2, 0):
         content.cells.insert(index, new_markdown_cell("An exception!", metadata={"tags": ["papermill-error-cell-tag"]}))
@@ -223,7 +223,7 @@ def displayed(content: object) -> NotebookNode:
             ObservedExecution(2, {"ename": "ValueError", "evalue": "No."}),
             Failure(exception="ValueError", message="No.", index=4, cell=2, source="print(env)"),
         ),
-        # A cell displayed an exception that it had caught.
+        # A cell displayed an exception that it caught.
         (
             executed(),
             ObservedExecution(2, error=PapermillExecutionError(1, 1, "", "KeyError", "'a'", [])),
@@ -271,11 +271,11 @@ def test_missing_closing_cell_is_reported(project: Project, archive: Archive, mo
     (record,) = archive.attempts(RUN)
     failure = record.failure
     assert (failure.exception, failure.cell, failure.index, record.permanent) == ("NotebookError", None, None, True)
-    said = f"NotebookError: {NO_CLOSING}"
+    message = f"NotebookError: {NO_CLOSING}"
     why = "not retried: the same input would fail again"
-    assert outcome_of("aggregate")["reasons"] == [f"aggregate failed (attempt 1, {why}): {said}"]  # type: ignore[index]
+    assert outcome_of("aggregate")["reasons"] == [f"aggregate failed (attempt 1, {why}): {message}"]  # type: ignore[index]
     assert page_link(archive) is None
-    assert said in notified({"State": "Aggregate", "Error": "Daybook.PermanentFailure", "Cause": said})["body"]
+    assert message in notified({"State": "Aggregate", "Error": "Daybook.PermanentFailure", "Cause": message})["body"]
 
 
 def test_notebook_with_conflict_marks_is_reported(
@@ -284,10 +284,10 @@ def test_notebook_with_conflict_marks_is_reported(
     first, rest = (project.root / PATH).read_text().split("\n", 1)
     project.write(PATH, f"{first}\n<<<<<<< HEAD\n{rest}")
     assert job(monkeypatch, "aggregate") is None
-    said = "NotebookError: 4_aggregate.ipynb has a conflict marker of git in line 2; resolve the conflict."
-    assert capsys.readouterr().err.strip() == said
+    message = "NotebookError: 4_aggregate.ipynb has a conflict marker of git in line 2; resolve the conflict."
+    assert capsys.readouterr().err.strip() == message
     (reason,) = outcome_of("aggregate")["reasons"]  # type: ignore[index]
-    assert reason == f"aggregate did not start (not retried: the same input would fail again): {said}"
+    assert reason == f"aggregate did not start (not retried: the same input would fail again): {message}"
     Archive(load_settings("local").archive).ensure_started(RUN)
     caught: dict[str, Any] = {"State": "Aggregate", "Error": "Daybook.PermanentFailure", "Cause": reason}
     assert reason in notified(caught)["body"]

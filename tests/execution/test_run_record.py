@@ -1,4 +1,4 @@
-"""Closing records of runs: how long runs usually take. What else stands in them is held where it is made."""
+"""Test the usual duration in the closing record of a run."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from tests.sample_records import run_record
 RUN = "daily-2025-11-30-1"
 
 
-def good_runs(archive: Archive, lengths: dict[int, float], **said: Any) -> None:
-    """Closed runs of so many days before the run's, of these lengths in seconds."""
+def add_successful_runs(archive: Archive, lengths: dict[int, float], **facts: Any) -> None:
+    """Add closed runs: ``lengths`` maps the number of days before the run to a duration in seconds."""
     day = run_date_of(RUN)
     for back, seconds in lengths.items():
         run_date = day - timedelta(days=back)
         run_id = archive.start_run(run_date, {"env": "local"})
-        archive.write_run(run_record(run_id, **{"seconds": seconds, **said}))
+        archive.write_run(run_record(run_id, **{"seconds": seconds, **facts}))
 
 
-def test_a_run_is_told_how_long_those_of_the_four_weeks_before_usually_took(home: Path) -> None:
+def test_usual_duration_is_the_median_of_four_weeks(home: Path) -> None:
     archive = Archive(str(home / "archive"))
-    good_runs(archive, {**{back: 60.0 + back for back in (1, 2, 3, 4, 5, 27, 28)}, 29: 1000.0})
-    good_runs(archive, dict.fromkeys((6, 7, 8), 2000.0), outcome="FAILED")
-    good_runs(archive, dict.fromkeys((9, 10, 11), 2000.0), part_of="backfill-1")
+    add_successful_runs(archive, {**{back: 60.0 + back for back in (1, 2, 3, 4, 5, 27, 28)}, 29: 1000.0})
+    add_successful_runs(archive, dict.fromkeys((6, 7, 8), 2000.0), outcome="FAILED")
+    add_successful_runs(archive, dict.fromkeys((9, 10, 11), 2000.0), part_of="backfill-1")
     archive.start_named_run(RUN, {"env": "local"})
     assert close_run(archive, load_settings("local"), RUN, "FAILED", []).usual_seconds == 64.0
 
 
-def test_too_few_runs_say_nothing_of_what_is_usual_and_a_day_of_a_backfill_is_not_held_to_it(home: Path) -> None:
+def test_no_usual_duration_with_few_runs_or_in_a_backfill(home: Path) -> None:
     archive = Archive(str(home / "archive"))
-    good_runs(archive, dict.fromkeys(range(1, 7), 60.0))
+    add_successful_runs(archive, dict.fromkeys(range(1, 7), 60.0))
     archive.start_named_run(RUN, {"env": "local"})
     assert close_run(archive, load_settings("local"), RUN, "FAILED", []).usual_seconds is None
-    good_runs(archive, {7: 60.0})
-    for number, said, usual in ((2, {}, 60.0), (3, {"part_of": "backfill-1"}, None)):
+    add_successful_runs(archive, {7: 60.0})
+    for number, facts, usual in ((2, {}, 60.0), (3, {"part_of": "backfill-1"}, None)):
         run_id = RUN[:-1] + str(number)
-        archive.start_named_run(run_id, {"env": "local", **said})
+        archive.start_named_run(run_id, {"env": "local", **facts})
         assert close_run(archive, load_settings("local"), run_id, "FAILED", []).usual_seconds == usual

@@ -1,4 +1,4 @@
-"""Attempts of a stage: stopped before anything is written, or on record whatever became of their process."""
+"""Test that each attempt of a stage is refused before anything is written, or has a record, even if it was killed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.small_notebooks import build_notebook
 RUN = "daily-2025-11-30-1"
 
 
-def test_an_unknown_parameter_stops_a_stage_before_anything_is_written(home: Path) -> None:
+def test_unknown_parameter_is_refused_before_any_write(home: Path) -> None:
     with pytest.raises(NotebookError, match=r"1_ingest\.ipynb has no parameter 'speed'"):
         run_stage("ingest", env="local", run_date="2025-11-30", run_id=RUN, extra={"speed": "fast"})
     assert not home.exists()
@@ -50,7 +50,7 @@ def test_an_unknown_stage_is_refused(home: Path) -> None:
 
 
 def test_a_run_of_another_date_is_refused(home: Path) -> None:
-    with pytest.raises(UsageError, match="is not one of 2025-11-29"):
+    with pytest.raises(UsageError, match="is not a run of 2025-11-29"):
         run_stage("ingest", env="local", run_date="2025-11-29", run_id=RUN)
 
 
@@ -60,7 +60,7 @@ def claimed(archive: Archive, scratch: Path) -> None:
     archive.claim_attempt(RUN, "ingest", facts)
 
 
-def test_an_attempt_whose_process_is_gone_gets_a_record_and_its_partial_notebook(home: Path, tmp_path: Path) -> None:
+def test_attempt_of_a_dead_process_keeps_its_partial_notebook(home: Path, tmp_path: Path) -> None:
     archive, settings = Archive(load_settings("local").archive), load_settings("local")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -84,7 +84,7 @@ def test_an_attempt_whose_process_is_gone_gets_a_record_and_its_partial_notebook
     assert not scratch.exists()
 
 
-def test_an_attempt_whose_machine_is_gone_gets_a_record_and_the_notebook_it_should_have_run(home: Path, tmp_path: Path) -> None:
+def test_attempt_of_a_lost_machine_gets_the_source_notebook(home: Path, tmp_path: Path) -> None:
     archive = Archive(load_settings("local").archive)
     claimed(archive, tmp_path / "was-on-another-machine")
 
@@ -111,7 +111,7 @@ def test_abandoned_attempts_are_closed_once(home: Path, tmp_path: Path) -> None:
     assert close_abandoned_attempts(archive, load_settings("local"), RUN) == []
 
 
-def test_a_runs_record_holds_its_attempts_code_and_state_machine(home: Path, tmp_path: Path) -> None:
+def test_run_record_has_attempts_code_and_state_machine(home: Path, tmp_path: Path) -> None:
     archive = Archive(load_settings("local").archive)
     claimed(archive, tmp_path / "gone")
 
@@ -125,7 +125,7 @@ def test_a_runs_record_holds_its_attempts_code_and_state_machine(home: Path, tmp
     assert record["fingerprint"] == compute_fingerprint(load_settings("local"))
 
 
-def test_a_secret_stops_a_stage_before_anything_is_written(home: Path) -> None:
+def test_secret_is_refused_before_any_write(home: Path) -> None:
     with pytest.raises(ParamsError, match="looks like a secret"):
         run_stage("ingest", env="local", run_date="2025-11-30", run_id=RUN, overrides={"db_password": "hunter2"})
     with pytest.raises(NotebookError, match="looks like a secret"):
@@ -134,7 +134,7 @@ def test_a_secret_stops_a_stage_before_anything_is_written(home: Path) -> None:
 
 
 def leave_a_row_behind(home: Path, scratch: Path) -> Archive:
-    """An attempt that died after it had printed a customer who has landed."""
+    """Leave an attempt that died after it printed the data of a customer."""
     landing = home / "landing" / "customers" / "2025-11-30"
     landing.mkdir(parents=True)
     columns = ("customer_id", "first_name", "last_name", "email", "phone", "street", "postal_code", "city", "state", "country")
@@ -155,9 +155,7 @@ def everything_under(place: Path) -> str:
     return "".join(path.read_text() for path in sorted(place.rglob("*")) if path.is_file())
 
 
-def test_what_an_attempt_leaves_is_searched_and_what_was_taken_out_is_counted(
-    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_partial_notebook_is_redacted_and_counted(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     archive = leave_a_row_behind(home, tmp_path / "scratch")
 
     (record,) = close_abandoned_attempts(archive, load_settings("local"), RUN)
@@ -170,8 +168,8 @@ def test_what_an_attempt_leaves_is_searched_and_what_was_taken_out_is_counted(
     assert "'[redacted:first_name]', '[redacted:last_name]', '[redacted:email]'" in capsys.readouterr().err
 
 
-def test_the_environment_is_left_alone_while_another_thread_opens_tables(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """delta-rs reads it then, and C lets nobody read what another thread changes: the process would be gone now and then."""
+def test_environment_is_constant_while_tables_are_opened(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """delta-rs reads the environment in a thread. A concurrent change can crash the process, because getenv is not safe."""
     executing, same = Event(), []
     make = run_values.build_redactor
 
@@ -194,7 +192,7 @@ def test_the_environment_is_left_alone_while_another_thread_opens_tables(home: P
     assert dict(os.environ) == before
 
 
-def test_where_the_search_fails_only_the_record_is_archived_and_without_text(
+def test_failed_redaction_archives_only_a_withheld_record(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive = leave_a_row_behind(home, tmp_path / "scratch")
@@ -229,11 +227,11 @@ def test_where_the_search_fails_only_the_record_is_archived_and_without_text(
     assert "withheld" in everything_under(home / "report")
 
 
-# A clock that jumps
+# Clock jumps
 
 
-class Jumping:
-    """The machine's clock and count, in the test's hands."""
+class JumpingClock:
+    """A wall clock and a monotonic clock that the test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.wall, self.count = 1_764_554_400.0, 1_000.0
@@ -246,8 +244,8 @@ class Jumping:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Jumping:
-    return Jumping(monkeypatch)
+def clock(monkeypatch: pytest.MonkeyPatch) -> JumpingClock:
+    return JumpingClock(monkeypatch)
 
 
 JUMPS = [-90_000, -3_600, -1, 0, 3_600, 90_000]
@@ -255,8 +253,8 @@ JUMPS = [-90_000, -3_600, -1, 0, 3_600, 90_000]
 
 @pytest.mark.parametrize("jump", JUMPS)
 @pytest.mark.parametrize("last_saved", [0.0, 20.0])
-def test_an_attempt_cut_off_while_the_clock_jumped_took_no_longer_than_passed_and_no_less_than_nothing(
-    home: Path, tmp_path: Path, clock: Jumping, jump: float, last_saved: float
+def test_duration_of_a_killed_attempt_is_bounded(
+    home: Path, tmp_path: Path, clock: JumpingClock, jump: float, last_saved: float
 ) -> None:
     archive, scratch = Archive(load_settings("local").archive), tmp_path / "scratch"
     scratch.mkdir()
@@ -278,7 +276,7 @@ def test_an_attempt_cut_off_while_the_clock_jumped_took_no_longer_than_passed_an
 
 
 @pytest.mark.parametrize("jump", JUMPS)
-def test_a_run_closed_after_the_clock_jumped_took_what_passed(home: Path, tmp_path: Path, clock: Jumping, jump: float) -> None:
+def test_run_duration_ignores_clock_jumps(home: Path, tmp_path: Path, clock: JumpingClock, jump: float) -> None:
     archive = Archive(load_settings("local").archive)
     claimed(archive, tmp_path / "gone")
     clock.pass_by(30)
@@ -291,12 +289,10 @@ def test_a_run_closed_after_the_clock_jumped_took_what_passed(home: Path, tmp_pa
     assert archive.count_closing_records(RUN) == 1
 
 
-# A machine that takes no more
+# Full disks
 
 
-def test_a_stage_whose_claim_cannot_be_written_starts_no_kernel_and_leaves_no_scratch(
-    home: Path, disks: Disks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_claim_starts_no_kernel(home: Path, disks: Disks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
     disk = disks.mount(home / "archive")
@@ -307,32 +303,30 @@ def test_a_stage_whose_claim_cannot_be_written_starts_no_kernel_and_leaves_no_sc
     assert not [each for each in tmp_path.iterdir() if each.name.startswith(RUN)]
 
 
-def papermill_that(does: Callable[[Path], None]) -> Callable[..., None]:
-    """What papermill is where the machine fails it: it has begun to save, then this happens."""
-    return lambda path, output, **_: does(Path(output))
+def fake_papermill(action: Callable[[Path], None]) -> Callable[..., None]:
+    """Return a replacement of papermill that calls ``action`` with the output path."""
+    return lambda path, output, **_: action(Path(output))
 
 
-def test_a_scratch_that_fills_up_is_told_in_a_record_though_half_a_notebook_was_saved(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_scratch_folder_is_recorded(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def saves_half(output: Path) -> None:
         output.write_text('{"cells": [{"cell_type": "code", "sou')
         raise OSError(errno.ENOSPC, "No space left on device", str(output))
 
-    monkeypatch.setattr("papermill.execute_notebook", papermill_that(saves_half))
+    monkeypatch.setattr("papermill.execute_notebook", fake_papermill(saves_half))
 
     record = run_stage("ingest", env="local", run_date="2025-11-30", run_id=RUN)
 
     assert (record.outcome, record.failure.exception) == ("FAILED", "StorageError")
-    said = record.failure.message
-    assert said.startswith("The scratch folder ")
-    assert said.endswith(" could not be written: its disk is full; free some space, then run it again.")
+    message = record.failure.message
+    assert message.startswith("The scratch folder ")
+    assert message.endswith(" could not be written: its disk is full; free some space, then run it again.")
     archive = Archive(load_settings("local").archive)
     stored = nbformat.reads(archive.store.read(f"{archive.folder(RUN)}/1_ingest.attempt-1.ipynb").decode(), 4)
-    assert stored.metadata["daybook"]["failure"]["message"] == said
+    assert stored.metadata["daybook"]["failure"]["message"] == message
 
 
-def test_what_is_printed_past_a_full_disk_never_comes_out_unsearched(disks: Disks, tmp_path: Path) -> None:
+def test_output_on_a_full_disk_is_not_printed_unredacted(disks: Disks, tmp_path: Path) -> None:
     disk = disks.mount(tmp_path / "disk")
     disk.fill()
     script = (
@@ -346,11 +340,11 @@ def test_what_is_printed_past_a_full_disk_never_comes_out_unsearched(disks: Disk
     assert (done.returncode, done.stdout, done.stderr) == (0, "after\n", "")
 
 
-# A process that is killed between two writes
+# Kill between two writes
 
 
 def executes(path: str, output: str, **_: Any) -> None:
-    """A papermill of no kernel: notify's notebook as a run without a failure leaves it."""
+    """Replace papermill: write the executed notebook of notify without a kernel."""
     result = {
         "stage": "notify", "outcome": "SUCCEEDED", "reasons": [], "rows": {}, "tables_read": {}, "tables_written": {},
         "inputs": [], "engine": None, "peak_memory_bytes": 1,
@@ -365,7 +359,7 @@ WRITTEN = ["started", "claim", "json", "ipynb", "html", "run.json", "openlineage
 
 
 @pytest.mark.parametrize("number", range(1, len(WRITTEN) + 1), ids=WRITTEN)
-def test_killed_before_any_write_of_its_last_stage_a_run_is_told_as_it_is_and_the_next_attempt_ends_it(
+def test_run_killed_before_any_write_is_ended_by_a_retry(
     home: Path, killer: Killer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
     monkeypatch.setattr("papermill.execute_notebook", executes)
@@ -396,7 +390,7 @@ def test_killed_before_any_write_of_its_last_stage_a_run_is_told_as_it_is_and_th
         page = (home / "report" / "runs" / f"{RUN}.html").read_text()
         linked = set(re.findall(r'href="[^"]*/([^/"]+\.(?:ipynb|html|json|jsonl))"', page)) - {"index.html"}
         there = {key.rsplit("/", 1)[1] for key in archive.store.keys(archive.folder(RUN))}
-        assert linked <= there, "the page links to what is not there"
+        assert linked <= there, "the page links to a missing file"
         assert ("Not in the archive: 6_notify.attempt-1" in page) == ("json" in written and "html" not in written)
 
     record = run_stage("notify", **arguments)
@@ -408,11 +402,11 @@ def test_killed_before_any_write_of_its_last_stage_a_run_is_told_as_it_is_and_th
     assert archive.start_run(date(2025, 11, 30), {}) == "daily-2025-11-30-2"
 
 
-# Failures that are permanent
+# Permanent failures
 
 
 def failing(name: str, *, written: Optional[dict[str, int]] = None, message: str = "It went wrong.") -> Callable[..., None]:
-    """What papermill is where a cell raises an exception of this class, after the stage has written some tables."""
+    """Return a replacement of papermill whose cell raises an exception of this class after it wrote ``written``."""
 
     def execute(path: str, output: str, **_: Any) -> None:
         result = {"outcome": "FAILED", "reasons": [], "rows": {}, "tables_written": written or {}, "details": {}}
@@ -432,14 +426,14 @@ def test_large_exception_is_cut_in_record_and_log(
 ) -> None:
     large = "bad row; " * 500_000
     monkeypatch.setattr("papermill.execute_notebook", failing("RuntimeError", message=large))
-    said = job(monkeypatch, "ingest")
-    assert said is not None
+    message = job(monkeypatch, "ingest")
+    assert message is not None
     archive = Archive(load_settings("local").archive)
     (record,) = archive.attempts(RUN)
     assert len(json.dumps(record.to_json())) < 5_000
     assert record.failure.message.startswith("bad row; bad row; ")
     assert "[left out: 4,4" in record.failure.message
-    assert len(said) + len(capsys.readouterr().err) < 5_000
+    assert len(message) + len(capsys.readouterr().err) < 5_000
 
 
 def outcome_of(stage: str) -> Optional[dict[str, Any]]:
@@ -455,9 +449,9 @@ def outcome_of(stage: str) -> Optional[dict[str, Any]]:
         ("validate", "ContractError", {"quarantine.orders": 3}, True),
         ("transform", "SqlError", {}, True),
         ("quality", "ContractError", {}, True),
-        # A publication that has begun is finished by the next attempt.
+        # The next attempt completes a publication that has begun.
         ("quality", "SqlError", {"gold.daily_sales": 3}, False),
-        # Only its exit code tells the state machine that nobody got the message.
+        # The state machine learns from the exit code only that no message was sent.
         ("notify", "ContractError", {}, False),
         ("ingest", "LandingError", {}, False),
         ("transform", "EngineError", {}, False),
@@ -465,7 +459,7 @@ def outcome_of(stage: str) -> Optional[dict[str, Any]]:
         ("aggregate", "StorageError", {}, False),
     ],
 )
-def test_only_a_permanent_failure_leaves_an_outcome(
+def test_only_permanent_failures_write_an_outcome(
     home: Path, monkeypatch: pytest.MonkeyPatch, stage: str, name: str, written: dict[str, int], permanent: bool
 ) -> None:
     monkeypatch.setattr("papermill.execute_notebook", failing(name, written=written))
@@ -502,7 +496,7 @@ def test_a_dead_kernel_is_a_fault(home: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (record.outcome, record.permanent, outcome_of("ingest")) == ("FAILED", False, None)
 
 
-def test_a_withheld_record_keeps_that_it_is_permanent(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_withheld_record_stays_permanent(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise OSError("the lake is away")
 
@@ -514,7 +508,7 @@ def test_a_withheld_record_keeps_that_it_is_permanent(home: Path, monkeypatch: p
 
 
 def job(monkeypatch: pytest.MonkeyPatch, stage: str, *arguments: str, run_id: str = RUN) -> Optional[str]:
-    """Run the job script in this process; returns what it says as it exits with 1, None where it ends normally."""
+    """Run the job script in this process; return its error if it exits with 1, else None."""
     script = Path(daybook.__file__).parents[1] / "glue_job.py"
     given = ["--env", "local", "--run_date", "2025-11-30", "--run_id", run_id, *arguments]
     monkeypatch.setattr(sys, "argv", [str(script), "--stage", stage, *given])
@@ -536,34 +530,34 @@ def test_the_job_ends_normally_after_a_permanent_failure(
     assert job(monkeypatch, "ingest") == "RuntimeError: It went wrong."
 
 
-def test_a_stage_that_cannot_start_leaves_an_outcome(
+def test_stage_that_cannot_start_writes_an_outcome(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unknown = ("--overrides", json.dumps({"source": "nowhere"}))
     assert job(monkeypatch, "ingest", *unknown) is None
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("SourceError: There is no params/sources/nowhere.yaml; ")
-    told = outcome_of("ingest")
-    assert told is not None
-    assert (told["outcome"], told["permanent"], told["attempt"]) == ("FAILED", True, None)
-    assert told["reasons"] == [f"ingest did not start (not retried: the same input would fail again): {said}"]
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("SourceError: There is no params/sources/nowhere.yaml; ")
+    outcome = outcome_of("ingest")
+    assert outcome is not None
+    assert (outcome["outcome"], outcome["permanent"], outcome["attempt"]) == ("FAILED", True, None)
+    assert outcome["reasons"] == [f"ingest did not start (not retried: the same input would fail again): {message}"]
     assert Archive(load_settings("local").archive).run_ids() == []
 
 
 @pytest.mark.parametrize(
-    ("stage", "arguments", "run_id", "said"),
+    ("stage", "arguments", "run_id", "message"),
     [
-        # A notify stage that cannot start notifies nobody.
+        # If notify cannot start, no message is sent.
         ("notify", ("--overrides", '{"source": "nowhere"}'), RUN, "SourceError: There is no params/sources/nowhere.yaml"),
-        # These settings do not tell where the archive is.
+        # These settings have no archive.
         ("ingest", ("--overrides", '{"nothing": "1"}'), RUN, "ParamsError: --set nothing=1: there is no key"),
         ("ingest", (), "../daily", "UsageError: '../daily' is not a run's name"),
     ],
 )
-def test_without_a_place_for_its_outcome_a_job_fails(
-    home: Path, monkeypatch: pytest.MonkeyPatch, stage: str, arguments: tuple[str, ...], run_id: str, said: str
+def test_job_fails_if_its_outcome_cannot_be_written(
+    home: Path, monkeypatch: pytest.MonkeyPatch, stage: str, arguments: tuple[str, ...], run_id: str, message: str
 ) -> None:
-    assert (job(monkeypatch, stage, *arguments, run_id=run_id) or "").startswith(said)
+    assert (job(monkeypatch, stage, *arguments, run_id=run_id) or "").startswith(message)
     assert not home.exists()
 
 

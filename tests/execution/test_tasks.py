@@ -1,5 +1,4 @@
-"""Errands of the job: the gaps that a catch-up gets to fill, and the summary of a backfill, over archives and a lake made by
-hand."""
+"""Test the plan of a catch-up and the summary of a backfill, on made-up archives and tables."""
 
 from __future__ import annotations
 
@@ -34,30 +33,30 @@ def archive(settings: Settings) -> Archive:
 
 
 def answer(archive: Archive) -> Any:
-    """What the state machine reads."""
+    """Return the plan that the state machine reads."""
     return json.loads(archive.store.read(f"outcomes/{NAME}/gaps.json"))
 
 
 def usual(last: int, weeks: int = 4) -> dict[date, int]:
-    """So many weeks of a little over a thousand a day, up to a day of November."""
+    """Return values of about a thousand for each day of some weeks, up to a day of November."""
     return {day(last - back): 1000 + back % 5 for back in range(7 * weeks)}
 
 
 # Gaps
 
 
-def test_the_oldest_gaps_are_planned_up_to_the_limit(settings: Settings, archive: Archive) -> None:
+def test_oldest_gaps_are_planned_up_to_the_limit(settings: Settings, archive: Archive) -> None:
     for number in (1, 4):
         add_run(archive, number, "SUCCEEDED")
-    told = plan_gap_backfill(settings, NAME, limit=2, since=day(1), until=day(6))
-    assert told.to_json() == answer(archive)
-    assert told.gaps == 4
-    assert told.dates == [
+    planned = plan_gap_backfill(settings, NAME, limit=2, since=day(1), until=day(6))
+    assert planned.to_json() == answer(archive)
+    assert planned.gaps == 4
+    assert planned.dates == [
         PlannedDate(run_date=day(2), run_id="daily-2025-11-02-1"),
         PlannedDate(run_date=day(3), run_id="daily-2025-11-03-1"),
     ]
-    plan = read_backfill(archive, told.backfill_id)
-    assert (plan.kind, plan.days, plan.asked_by, plan.state) == ("catch-up", told.dates, NAME, "open")
+    plan = read_backfill(archive, planned.backfill_id)
+    assert (plan.kind, plan.days, plan.asked_by, plan.state) == ("catch-up", planned.dates, NAME, "open")
 
 
 def test_without_gaps_nothing_is_planned(settings: Settings, archive: Archive) -> None:
@@ -67,12 +66,12 @@ def test_without_gaps_nothing_is_planned(settings: Settings, archive: Archive) -
     assert archive.store.list_folders("backfills") == []
 
 
-def test_gaps_that_a_run_cannot_close_are_counted_and_not_planned(settings: Settings, archive: Archive) -> None:
+def test_gaps_that_no_run_can_close_are_only_counted(settings: Settings, archive: Archive) -> None:
     add_run(archive, 1, "REJECTED")
     assert plan_gap_backfill(settings, NAME, limit=7, since=day(1), until=day(1)).to_json() == {"gaps": 1, "dates": []}
 
 
-def test_stale_dates_are_planned_only_where_they_are_asked_for(settings: Settings, archive: Archive) -> None:
+def test_stale_dates_are_planned_only_on_request(settings: Settings, archive: Archive) -> None:
     add_run(archive, 1, "SUCCEEDED", fingerprint={"notebooks": "of long ago"})
     asked: dict[str, Any] = {"limit": 7, "since": day(1), "until": day(1)}
     assert plan_gap_backfill(settings, NAME, **asked).dates == []
@@ -83,7 +82,7 @@ def test_stale_dates_are_planned_only_where_they_are_asked_for(settings: Setting
 # Summary
 
 
-def test_a_summary_has_one_message_that_counts_up_and_names_what_is_wrong(settings: Settings, archive: Archive) -> None:
+def test_summary_has_one_message_with_counts_and_failures(settings: Settings, archive: Archive) -> None:
     name = run_backfill(archive, build_plan(1, 2, 3, 4), ["SUCCEEDED", "REJECTED", "FAILED"])
     record_refusal(archive, name, day(4), "2025-11-04 is being run by somebody")
     publish_days(settings, {day(1): 1000})
@@ -100,7 +99,7 @@ def test_a_summary_has_one_message_that_counts_up_and_names_what_is_wrong(settin
     assert read_backfill(archive, name).message == record.message
 
 
-def test_a_summary_of_good_days_is_one_line(settings: Settings, archive: Archive) -> None:
+def test_summary_of_successful_dates_is_one_line(settings: Settings, archive: Archive) -> None:
     name = run_backfill(archive, build_plan(1, 2), ["SKIPPED", "SKIPPED"])
     record = summarize_backfill(settings, name)
     assert (record.outcome, record.message.body) == (
@@ -109,13 +108,13 @@ def test_a_summary_of_good_days_is_one_line(settings: Settings, archive: Archive
     )
 
 
-def test_where_nothing_was_started_the_summary_says_so(settings: Settings, archive: Archive) -> None:
+def test_summary_of_a_backfill_without_runs(settings: Settings, archive: Archive) -> None:
     record = summarize_backfill(settings, start_backfill(archive, build_plan(1, 2), {}))
     assert (record.outcome, record.counts) == ("FAILED", {NOT_STARTED: 2})
     assert record.message.body.splitlines()[0].endswith(": 2 not started")
 
 
-def test_a_long_list_of_troubles_is_cut(settings: Settings, archive: Archive) -> None:
+def test_long_list_of_failures_is_cut(settings: Settings, archive: Archive) -> None:
     numbers = range(1, 31)
     record = summarize_backfill(settings, run_backfill(archive, build_plan(*numbers), ["FAILED"] * 30))
     lines = record.message.body.split("\n\n")[0].splitlines()
@@ -123,7 +122,7 @@ def test_a_long_list_of_troubles_is_cut(settings: Settings, archive: Archive) ->
     assert len(record.results) == 30
 
 
-def test_dates_in_a_row_that_failed_alike_are_one_line(settings: Settings, archive: Archive) -> None:
+def test_consecutive_equal_failures_are_one_line(settings: Settings, archive: Archive) -> None:
     name = run_backfill(archive, build_plan(*range(1, 31)), ["SUCCEEDED"])
     for number in range(2, 31):
         record_refusal(archive, name, day(number), "the disk is full" if number != 9 else "another run has the date")
@@ -136,15 +135,13 @@ def test_dates_in_a_row_that_failed_alike_are_one_line(settings: Settings, archi
 
 
 def unusual(record: BackfillRecord) -> list[tuple[str, str, str]]:
-    """Date, severity and rule of each warning."""
-    return [(each.run_date.isoformat(), each.severity, each.warning.split("'")[1]) for each in record.unusual_days]
+    """Return date, severity and rule of each warning."""
+    return [(str(each.run_date), each.severity, each.warning.split("'")[1]) for each in record.unusual_days]
 
 
 @pytest.mark.parametrize("order", [(28, 29, 30), (30, 28, 29)], ids=["in order", "newest first"])
-def test_days_are_judged_against_their_past_as_it_is_published_in_the_end(
-    settings: Settings, archive: Archive, order: tuple[int, ...]
-) -> None:
-    # Each day's row comes as its run ends; the 29th sells half.
+def test_dates_are_compared_with_the_final_history(settings: Settings, archive: Archive, order: tuple[int, ...]) -> None:
+    # The row of each day is written when its run ends; the 29th sells half.
     publish_days(settings, usual(27))
     plan = build_plan(28, 29, 30)
     name = start_backfill(archive, plan, {})
@@ -163,13 +160,13 @@ def test_days_are_judged_against_their_past_as_it_is_published_in_the_end(
     assert record.outcome == "SUCCEEDED"
 
 
-def test_only_days_that_the_backfill_published_are_judged(settings: Settings, archive: Archive) -> None:
+def test_only_published_dates_are_checked(settings: Settings, archive: Archive) -> None:
     publish_days(settings, {**usual(27), day(28): 500, day(29): 500})
     record = summarize_backfill(settings, run_backfill(archive, build_plan(28, 29), ["FAILED", "SKIPPED"]))
     assert record.unusual_days == []
 
 
-def test_days_done_before_a_stop_are_judged_by_the_one_that_goes_on(settings: Settings, archive: Archive) -> None:
+def test_continued_backfill_checks_the_earlier_dates(settings: Settings, archive: Archive) -> None:
     publish_days(settings, {**usual(27), day(28): 500, day(29): 1000})
     stopped = run_backfill(archive, build_plan(28, 29), ["SUCCEEDED"])
     close_backfill(archive, stopped, stopped=True)
@@ -178,9 +175,7 @@ def test_days_done_before_a_stop_are_judged_by_the_one_that_goes_on(settings: Se
     assert record.counts == {"SUCCEEDED": 2}
 
 
-def test_a_rule_on_history_that_would_have_stopped_the_day_is_told_too(
-    settings: Settings, archive: Archive, project: Any
-) -> None:
+def test_history_rules_of_severity_error_are_reported(settings: Settings, archive: Archive, project: Any) -> None:
     contract = "params/contracts/gold/daily_sales.yaml"
     before, rule, after = (project.root / contract).read_text(encoding="utf-8").partition("- name: net_revenue\n")
     project.write(contract, before + rule + after.replace("severity: warning", "severity: error", 1))
@@ -189,7 +184,7 @@ def test_a_rule_on_history_that_would_have_stopped_the_day_is_told_too(
     assert ("2025-11-28", "error", "net_revenue is usual for its weekday") in unusual(record)
 
 
-def test_summing_up_twice_gives_one_message(settings: Settings, archive: Archive) -> None:
+def test_second_summary_gives_the_same_message(settings: Settings, archive: Archive) -> None:
     name = run_backfill(archive, build_plan(1), ["SKIPPED"])
     first = summarize_backfill(settings, name)
     assert summarize_backfill(settings, name).ended_at == first.ended_at

@@ -93,7 +93,7 @@ def test_rejected_date_is_held_until_approved(shop: Shop, project: Any) -> None:
 def test_what_has_no_right_answer_cannot_be_approved(shop: Shop) -> None:
     shop.details["transform"] = {"refused": [{"about": "silver.orders: order_id is unique", "waivable": False}]}
     shop.close(f"{RUN}-1", "REJECTED", "transform")
-    with pytest.raises(UsageError, match=r"cannot be approved: silver.orders: order_id is unique. Mend the data"):
+    with pytest.raises(UsageError, match=r"cannot be approved: silver.orders: order_id is unique. Correct the data"):
         approve(shop.settings, f"{RUN}-1", by="a", why="b")
 
 

@@ -189,7 +189,7 @@ def test_the_list_shows_rules_and_values_but_nothing_personal(shop: Shop, dayboo
 MISTAKES = [
     (["order_items"], "Select rows with --row NUMBER, or with --rule TEXT for all rows that break a rule."),
     (["order_items", "--row", "99999"], f"order_items row 99999 of {DAY} is not in quarantine"),
-    (["order_items", "--rule", "no such rule"], "No row in quarantine fits; `daybook quarantine list` shows them."),
+    (["order_items", "--rule", "no such rule"], "No row in quarantine matches; `daybook quarantine list` shows all."),
     (["invoices", "--rule", "x"], "There is no entity 'invoices'; the source demo has: orders, order_items"),
     (["order_items", "--rule", "is an integer", "--fix", "quantity"], "--fix quantity has no value"),
     (["order_items", "--rule", "is an integer", "--fix", "colour=red"], "order_items has no column 'colour'"),

@@ -155,7 +155,7 @@ def check(shop: Shop, reference: dict[str, dict[str, list[str]]], *, ended: bool
             if not all(each in days for each in reference[table] if each < day):
                 rows, expected = who_is_new_apart(rows), who_is_new_apart(expected)
             assert rows == expected, f"{table} shows {day} otherwise than an undisturbed run, beside {sorted(days)}"
-    good = {record.run_date for record in records if record.outcome == "SUCCEEDED"}
+    good = {str(record.run_date) for record in records if record.outcome == "SUCCEEDED"}
     for table in GOLD_BY_DATE:
         # A published date stays published after failed later runs.
         assert good & set(reference[table]) <= set(visible[table])

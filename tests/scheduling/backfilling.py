@@ -1,4 +1,4 @@
-"""Archives with runs and backfills made by hand, for tests of what is made of them."""
+"""Write made-up runs and backfills into an archive, for tests."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ FIRST = date(2025, 11, 1)
 
 
 def day(number: int) -> date:
-    """A day of November 2025."""
+    """Return a day of November 2025."""
     return FIRST + timedelta(days=number - 1)
 
 
 def write_run_record(
     archive: Archive, run_id: str, outcome: str, *, stages: Optional[dict[str, str]] = None, **more: Any
 ) -> str:
-    """Write a run's record; its stages are those of the outcome unless given: stage -> outcome."""
+    """Write the record of a run. ``stages`` maps stages to outcomes; by default they follow from the outcome."""
     if stages is None:
         last = {"SUCCEEDED": None, "SKIPPED": "ingest", "REJECTED": "validate", "FAILED": "transform"}[outcome]
         through = STAGES if last is None else STAGES[: STAGES.index(last)]
@@ -36,13 +36,13 @@ def write_run_record(
 
 
 def add_run(archive: Archive, number: int, outcome: str, *, part_of: Optional[str] = None, **more: Any) -> str:
-    """A closed run of a day, of its next name."""
+    """Add a closed run of a day with the next id."""
     run_id = archive.start_run(day(number), {"part_of": part_of} if part_of else {})
     return write_run_record(archive, run_id, outcome, **more)
 
 
 def run_backfill(archive: Archive, plan: BackfillPlan, outcomes: Iterable[str]) -> str:
-    """Start a backfill and run its first dates to these outcomes."""
+    """Start a backfill, and end the runs of its first dates with these outcomes."""
     backfill_id = start_backfill(archive, plan, {})
     for planned, outcome in zip(plan.days, outcomes):
         archive.start_named_run(planned.run_id, {"part_of": backfill_id})
@@ -51,6 +51,6 @@ def run_backfill(archive: Archive, plan: BackfillPlan, outcomes: Iterable[str]) 
 
 
 def build_plan(*numbers: int, **more: Any) -> BackfillPlan:
-    """A plan of these days, each for its first run."""
+    """Return a plan of these days, each with its first run id."""
     days = tuple(PlannedDate(run_date=day(number), run_id=f"daily-{day(number)}-1") for number in numbers)
     return BackfillPlan(days[0].run_date, days[-1].run_date, days, **more)

@@ -1,4 +1,4 @@
-"""Status, gaps, the report and the message agree on which dates are missing, whatever the calendar and the runs."""
+"""Test that status, gaps, report and message agree on the missing dates, for random calendars and runs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ MOMENTS = st.integers(min_value=0, max_value=24 * 24).map(
 
 @dataclass
 class FakeStage:
-    """What the message reads of a stage."""
+    """Return the record of a stage as the message reads it."""
 
     settings: Settings
     archive: Archive
@@ -128,7 +128,7 @@ def test_all_agree_on_which_dates_are_missing(base: Path, calendar: Calendar, ou
     assert titled(index, "no run for this date") == {day for day in never if (day.year, day.month) in months}
     assert not titled(index, "no run expected") & set(dates)
     assert ("never ran</summary>" in index) == bool(never)
-    # A table has until its latency ends. Dates with a run are seen at once, even before their slot.
+    # A table is late after its latency. Dates with a run are listed at once, even before their nightly run is due.
     assert SALES.latency is not None
     promised = {day for day in bad if end_of_day(day, ZoneInfo(shop.timezone)) + SALES.latency <= at}
     assert {*fresh.late, *fresh.missing} == promised

@@ -1,4 +1,4 @@
-"""Backfills on archives made by hand: what is planned, how one goes on with another, what its dates came to."""
+"""Test plans, continuation and results of backfills, on archives with made-up records."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def archive(settings: Settings) -> Archive:
 
 
 def planned(plan: BackfillPlan) -> dict[int, str]:
-    """The days of the month that a plan runs, and their runs."""
+    """Return the days of the month that a plan runs, with their run ids."""
     return {each.run_date.day: each.run_id for each in plan.days}
 
 
@@ -60,7 +60,7 @@ def left_alone(plan: BackfillPlan) -> list[int]:
 # Plans
 
 
-def test_dates_without_any_run_are_all_planned_with_both_ends(settings: Settings) -> None:
+def test_dates_without_a_run_are_planned_with_both_ends(settings: Settings) -> None:
     plan = plan_backfill(settings, day(28), day(32))
     assert [each.run_id for each in plan.days] == [
         "daily-2025-11-28-1",
@@ -72,7 +72,7 @@ def test_dates_without_any_run_are_all_planned_with_both_ends(settings: Settings
     assert (plan.already_done, plan.under_way, plan.missing_earlier_stages, plan.continues) == ((), (), (), None)
 
 
-def test_dates_whose_newest_run_is_good_are_left_alone(settings: Settings, archive: Archive) -> None:
+def test_dates_with_a_successful_newest_run_are_not_planned(settings: Settings, archive: Archive) -> None:
     add_run(archive, 1, "SUCCEEDED")
     add_run(archive, 2, "SKIPPED")
     add_run(archive, 3, "REJECTED")
@@ -86,14 +86,14 @@ def test_dates_whose_newest_run_is_good_are_left_alone(settings: Settings, archi
     assert left_alone(plan) == [1, 2, 5]
 
 
-def test_the_tenth_run_of_a_date_is_newer_than_its_ninth(settings: Settings, archive: Archive) -> None:
+def test_tenth_run_of_a_date_is_newer_than_the_ninth(settings: Settings, archive: Archive) -> None:
     for _ in range(9):
         add_run(archive, 1, "SUCCEEDED")
     add_run(archive, 1, "FAILED")
     assert planned(plan_backfill(settings, day(1), day(1))) == {1: "daily-2025-11-01-11"}
 
 
-def test_force_runs_good_dates_again(settings: Settings, archive: Archive) -> None:
+def test_force_runs_successful_dates_again(settings: Settings, archive: Archive) -> None:
     add_run(archive, 1, "SUCCEEDED")
     add_run(archive, 2, "SKIPPED")
     plan = plan_backfill(settings, day(1), day(3), force=True)
@@ -101,7 +101,7 @@ def test_force_runs_good_dates_again(settings: Settings, archive: Archive) -> No
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_date_that_somebody_runs_is_left_to_them(settings: Settings, archive: Archive, force: bool) -> None:
+def test_date_with_an_active_run_is_not_planned(settings: Settings, archive: Archive, force: bool) -> None:
     with DateLock(settings.archive, day(2)) as lock:
         run_id = archive.start_run(day(2), {})
         lock.write_holder(run_id)
@@ -109,12 +109,12 @@ def test_a_date_that_somebody_runs_is_left_to_them(settings: Settings, archive: 
     assert (list(planned(plan)), plan.under_way) == ([1], (run_id,))
 
 
-def test_a_run_that_was_lost_is_run_again(settings: Settings, archive: Archive) -> None:
+def test_date_of_a_lost_run_is_planned(settings: Settings, archive: Archive) -> None:
     archive.start_run(day(1), {})
     assert planned(plan_backfill(settings, day(1), day(1))) == {1: "daily-2025-11-01-2"}
 
 
-def test_later_stages_are_run_of_good_dates_and_of_none_that_has_no_such_stages(settings: Settings, archive: Archive) -> None:
+def test_later_stages_run_only_for_dates_that_reached_them(settings: Settings, archive: Archive) -> None:
     add_run(archive, 1, "SUCCEEDED")
     add_run(archive, 2, "SKIPPED")
     plan = plan_backfill(settings, day(1), day(3), first_stage="aggregate")
@@ -135,7 +135,7 @@ def test_later_stages_are_run_of_good_dates_and_of_none_that_has_no_such_stages(
         ({}, True),
     ],
 )
-def test_a_later_stage_is_begun_only_where_the_newest_run_got_to_it(
+def test_later_stages_need_a_newest_run_that_reached_them(
     settings: Settings, archive: Archive, stages: dict[str, str], ready: bool
 ) -> None:
     add_run(archive, 1, "SUCCEEDED")
@@ -144,18 +144,18 @@ def test_a_later_stage_is_begun_only_where_the_newest_run_got_to_it(
     assert (bool(plan.days), bool(plan.missing_earlier_stages)) == (ready, not ready)
 
 
-def test_a_last_date_before_the_first_is_refused(settings: Settings) -> None:
+def test_last_date_before_the_first_is_refused(settings: Settings) -> None:
     with pytest.raises(UsageError, match="The last date 2025-11-01 is before the first, 2025-11-02"):
         plan_backfill(settings, day(2), day(1))
 
 
-def test_more_dates_than_a_state_machine_takes_are_refused(settings: Settings) -> None:
+def test_too_many_dates_are_refused(settings: Settings) -> None:
     assert len(plan_backfill(settings, day(1), day(MAX_DATES)).days) == MAX_DATES
     with pytest.raises(UsageError, match=r"are 1,001 dates; one backfill takes up to 1,000, so give it in parts"):
         plan_backfill(settings, day(1), day(MAX_DATES + 1))
 
 
-def test_a_catch_up_is_planned_of_its_dates_alone(settings: Settings, archive: Archive) -> None:
+def test_catch_up_plans_only_its_dates(settings: Settings, archive: Archive) -> None:
     add_run(archive, 2, "FAILED")
     plan = plan_catch_up(settings, [day(2), day(9)])
     assert (plan.kind, plan.first, plan.last) == ("catch-up", day(2), day(9))
@@ -166,7 +166,7 @@ def test_a_catch_up_is_planned_of_its_dates_alone(settings: Settings, archive: A
 
 
 @pytest.mark.parametrize("options", [{"force": True}, {"first_stage": "aggregate"}], ids=str)
-def test_what_a_stopped_one_has_done_is_left_alone_by_the_same_again(
+def test_dates_of_a_stopped_backfill_are_not_planned_again(
     settings: Settings, archive: Archive, options: dict[str, Any]
 ) -> None:
     for number in (1, 2, 3, 4, 5):
@@ -182,7 +182,7 @@ def test_what_a_stopped_one_has_done_is_left_alone_by_the_same_again(
     second = run_backfill(archive, plan, ["SUCCEEDED", "SUCCEEDED"])
     close_backfill(archive, second, stopped=True)
 
-    # All that was done since the first of them counts, not only what the last one did.
+    # Runs since the first of the continued backfills count, not only those of the last.
     plan = plan_backfill(settings, day(1), day(5), **options)
     assert (plan.continues, left_alone(plan), list(planned(plan))) == (second, [1, 2, 3], [4, 5])
     third = run_backfill(archive, plan, ["SUCCEEDED", "SUCCEEDED"])
@@ -200,13 +200,13 @@ def test_what_a_stopped_one_has_done_is_left_alone_by_the_same_again(
     assert (plan.continues, len(plan.days)) == (None, 5)
 
 
-def test_one_that_was_killed_is_gone_on_with(settings: Settings, archive: Archive) -> None:
+def test_killed_backfill_is_continued(settings: Settings, archive: Archive) -> None:
     first = run_backfill(archive, plan_backfill(settings, day(1), day(3), force=True), ["SUCCEEDED"])
     plan = plan_backfill(settings, day(1), day(3), force=True)
     assert (plan.continues, left_alone(plan), list(planned(plan))) == (first, [1], [2, 3])
 
 
-def test_one_that_lacks_only_its_summary_is_gone_on_with_though_nothing_is_to_run(settings: Settings, archive: Archive) -> None:
+def test_backfill_that_lacks_only_its_summary_is_continued(settings: Settings, archive: Archive) -> None:
     first = run_backfill(archive, plan_backfill(settings, day(1), day(2)), ["SUCCEEDED", "SUCCEEDED"])
     close_backfill(archive, first, stopped=True)
     plan = plan_backfill(settings, day(1), day(2))
@@ -215,14 +215,14 @@ def test_one_that_lacks_only_its_summary_is_gone_on_with_though_nothing_is_to_ru
     assert count_outcomes(read_results(archive, second)) == {"SUCCEEDED": 2}
 
 
-def test_one_that_left_dates_out_at_the_first_failure_is_gone_on_with(settings: Settings, archive: Archive) -> None:
+def test_backfill_stopped_by_a_failed_date_is_continued(settings: Settings, archive: Archive) -> None:
     first = run_backfill(archive, plan_backfill(settings, day(1), day(3), force=True), ["SUCCEEDED", "FAILED"])
     close_backfill(archive, first, message=Notification())
     plan = plan_backfill(settings, day(1), day(3), force=True)
     assert (plan.continues, list(planned(plan))) == (first, [2, 3])
 
 
-def test_a_stopped_one_that_was_asked_for_otherwise_is_left(
+def test_stopped_backfill_with_other_options_is_not_continued(
     settings: Settings, archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forced = run_backfill(archive, plan_backfill(settings, day(1), day(2), force=True), ["SUCCEEDED"])
@@ -231,19 +231,19 @@ def test_a_stopped_one_that_was_asked_for_otherwise_is_left(
     assert plan_backfill(settings, day(1), day(2), force=True, first_stage="quality").continues is None
     assert plan_backfill(settings, day(1), day(2), force=True).continues == forced
 
-    # What it has done was computed by other code: forcing is asked for because of that.
+    # Its dates were computed by other code, which is a reason to force them.
     monkeypatch.setattr(daybook.scheduling.backfills, "compute_fingerprint", lambda settings: {"notebooks": "changed"})
     plan = plan_backfill(settings, day(1), day(2), force=True)
     assert (plan.continues, len(plan.days)) == (None, 2)
 
 
-def test_only_the_newest_of_the_same_counts(settings: Settings, archive: Archive) -> None:
+def test_only_the_newest_equal_backfill_is_continued(settings: Settings, archive: Archive) -> None:
     plan = plan_backfill(settings, day(1), day(2), force=True)
     close_backfill(archive, run_backfill(archive, plan, ["SUCCEEDED"]), stopped=True)
     whole = run_backfill(archive, replace(plan_backfill(settings, day(1), day(2), force=True), days=()), [])
     close_backfill(archive, whole, message=Notification())
     for _ in range(10):
-        # Numbers above nine are newer too.
+        # Number 10 is newer than number 9.
         close_backfill(archive, start_backfill(archive, replace(plan, days=()), {}), message=Notification())
     assert plan_backfill(settings, day(1), day(2), force=True).continues is None
 
@@ -251,7 +251,7 @@ def test_only_the_newest_of_the_same_counts(settings: Settings, archive: Archive
 # Records
 
 
-def test_a_plan_on_record_says_what_was_asked_for_and_what_is_to_run(settings: Settings, archive: Archive) -> None:
+def test_recorded_plan_has_request_and_runs(settings: Settings, archive: Archive) -> None:
     add_run(archive, 1, "SUCCEEDED")
     plan = plan_backfill(settings, day(1), day(2))
     name = start_backfill(archive, plan, {"env": "local", "parallel": 2})
@@ -263,7 +263,7 @@ def test_a_plan_on_record_says_what_was_asked_for_and_what_is_to_run(settings: S
     assert {key: getattr(record, key) for key in plan.request} == plan.request
 
 
-def test_two_starters_never_get_one_name(archive: Archive) -> None:
+def test_concurrent_starts_get_different_ids(archive: Archive) -> None:
     together = threading.Barrier(8, timeout=10)
     names: list[str] = []
 
@@ -287,7 +287,7 @@ def test_backfills_are_listed_oldest_first(archive: Archive, monkeypatch: pytest
     assert [each.backfill_id for each in read_backfills(archive)] == names
 
 
-def test_a_closing_record_holds_what_the_dates_came_to(archive: Archive) -> None:
+def test_closing_record_has_the_outcomes_of_the_dates(archive: Archive) -> None:
     name = run_backfill(archive, build_plan(1, 2, 3, 4, 5), ["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED"])
     record = close_backfill(archive, name, message=Notification(subject="s", body="b"))
     assert read_backfill(archive, name).changed(days=[]) == record.changed(days=[])
@@ -310,7 +310,7 @@ def test_closing_twice_keeps_the_first_record(archive: Archive) -> None:
     assert (again.message, again.outcome, again.stopped) == (first.message, "SUCCEEDED", False)
 
 
-def test_of_two_that_close_at_once_one_writes_and_both_get_that(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_closes_return_the_same_record(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     name = run_backfill(archive, build_plan(1), ["SUCCEEDED"])
     create = archive.store.create
 
@@ -325,9 +325,7 @@ def test_of_two_that_close_at_once_one_writes_and_both_get_that(archive: Archive
 
 
 @pytest.mark.parametrize("closing", [{"stopped": True}, {"reasons": ["the summary failed"]}], ids=str)
-def test_one_that_was_stopped_or_has_no_summary_has_failed_though_its_dates_are_good(
-    archive: Archive, closing: dict[str, Any]
-) -> None:
+def test_backfill_without_a_summary_has_failed(archive: Archive, closing: dict[str, Any]) -> None:
     record = close_backfill(archive, run_backfill(archive, build_plan(1), ["SUCCEEDED"]), **closing)
     assert (record.outcome, record.counts) == ("FAILED", {"SUCCEEDED": 1})
     assert {key: getattr(record, key) for key in closing} == closing
@@ -340,7 +338,7 @@ def test_the_history_is_written_once(archive: Archive) -> None:
     assert archive.store.read(f"backfills/{name}/history.jsonl") == b"1\n"
 
 
-def test_a_backfill_that_is_not_there_is_named(archive: Archive) -> None:
+def test_unknown_backfill_is_named_in_the_error(archive: Archive) -> None:
     with pytest.raises(UsageError, match="There is no backfill backfill-2025-11-01-2025-11-02-1; `daybook backfills`"):
         read_backfill(archive, "backfill-2025-11-01-2025-11-02-1")
 
@@ -356,14 +354,14 @@ def test_a_backfill_that_is_not_there_is_named(archive: Archive) -> None:
         ("catch-up-20251201T020000000Z", False),
     ],
 )
-def test_names_of_backfills_are_told_from_others(name: str, is_one: bool) -> None:
+def test_backfill_ids_are_recognised(name: str, is_one: bool) -> None:
     assert is_backfill(name) is is_one
 
 
 # Results
 
 
-def test_a_date_under_way_is_running(settings: Settings, archive: Archive) -> None:
+def test_date_with_an_active_run_is_running(settings: Settings, archive: Archive) -> None:
     name = start_backfill(archive, build_plan(1), {})
     with DateLock(settings.archive, day(1)) as lock:
         archive.start_named_run("daily-2025-11-01-1", {"part_of": name})
@@ -373,7 +371,7 @@ def test_a_date_under_way_is_running(settings: Settings, archive: Archive) -> No
     assert overall_outcome([result]) == "FAILED"
 
 
-def test_a_date_that_was_lost_has_failed(archive: Archive) -> None:
+def test_date_with_a_lost_run_has_failed(archive: Archive) -> None:
     name = start_backfill(archive, build_plan(1), {})
     archive.start_named_run("daily-2025-11-01-1", {"part_of": name})
     (result,) = read_results(archive, name)
@@ -381,7 +379,7 @@ def test_a_date_that_was_lost_has_failed(archive: Archive) -> None:
     assert result.reason.startswith("lost: ")
 
 
-def test_another_run_that_took_the_planned_name_is_not_taken_for_the_backfills_own(archive: Archive) -> None:
+def test_foreign_run_with_the_planned_id_is_not_counted(archive: Archive) -> None:
     name = start_backfill(archive, build_plan(1), {})
     add_run(archive, 1, "SUCCEEDED")
     assert [each.outcome for each in read_results(archive, name)] == [NOT_STARTED]
@@ -390,7 +388,7 @@ def test_another_run_that_took_the_planned_name_is_not_taken_for_the_backfills_o
     assert [(each.run_id, each.outcome) for each in read_results(archive, name)] == [("daily-2025-11-01-2", "FAILED")]
 
 
-def test_a_date_that_was_refused_says_why(archive: Archive) -> None:
+def test_refused_date_has_its_reason(archive: Archive) -> None:
     name = start_backfill(archive, build_plan(1, 2), {})
     record_refusal(archive, name, day(1), "2025-11-01 is being run by somebody")
     assert [(each.outcome, each.reason) for each in read_results(archive, name)] == [
@@ -399,7 +397,7 @@ def test_a_date_that_was_refused_says_why(archive: Archive) -> None:
     ]
 
 
-def test_a_backfill_plans_its_own_runs_until_its_summary(archive: Archive) -> None:
+def test_backfill_owns_its_runs_until_its_summary(archive: Archive) -> None:
     name = start_backfill(archive, build_plan(1), {})
     assert is_planned(archive, name, "daily-2025-11-01-1")
     assert not is_planned(archive, name, "daily-2025-11-02-1")
@@ -409,7 +407,7 @@ def test_a_backfill_plans_its_own_runs_until_its_summary(archive: Archive) -> No
     assert not is_planned(archive, name, "daily-2025-11-01-1")
 
 
-def test_only_the_first_line_of_a_reason_is_told(archive: Archive) -> None:
+def test_only_the_first_line_of_a_reason_is_kept(archive: Archive) -> None:
     name = start_backfill(archive, build_plan(1), {})
     archive.start_named_run("daily-2025-11-01-1", {"part_of": name})
     write_run_record(archive, "daily-2025-11-01-1", "FAILED", reasons=["first\nsecond", "third"])
@@ -428,5 +426,5 @@ def test_only_the_first_line_of_a_reason_is_told(archive: Archive) -> None:
     ],
     ids=str,
 )
-def test_a_backfill_is_as_bad_as_its_worst_date(outcomes: list[str], whole: str) -> None:
+def test_outcome_of_a_backfill_is_its_worst_date(outcomes: list[str], whole: str) -> None:
     assert overall_outcome(DateOutcome(run_date=day(1), run_id="", outcome=each) for each in outcomes) == whole

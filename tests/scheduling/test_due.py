@@ -1,4 +1,4 @@
-"""Which business dates are due at a moment, what state each is in, and how dates are grouped into ranges."""
+"""Test which business dates are due at a time, the state of each date, and the grouping into ranges."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from daybook.sources import Calendar
         ("2025-11-24T23:59:59+00:00", date(2025, 11, 23)),
         ("2025-11-25T00:30:00+00:00", date(2025, 11, 23)),
         ("2026-01-01T02:00:00+00:00", date(2025, 12, 31)),
-        # The slot is UTC's, wherever the moment is told.
+        # The run time is in UTC, whatever the time zone of the given time.
         ("2025-11-24T02:59:00+01:00", date(2025, 11, 22)),
         ("2025-11-24T03:00:00+01:00", date(2025, 11, 23)),
         ("2025-11-23T23:00:00-03:00", date(2025, 11, 23)),
     ],
 )
-def test_a_date_is_due_from_two_in_the_morning_utc_of_the_next_day(moment: str, due: date) -> None:
+def test_date_is_due_from_two_utc_on_the_next_day(moment: str, due: date) -> None:
     assert newest_scheduled_date(datetime.fromisoformat(moment)) == due
 
 
-def test_every_moment_of_a_day_has_one_newest_date() -> None:
+def test_newest_date_is_constant_between_run_times() -> None:
     start = datetime(2025, 11, 24, 2, tzinfo=timezone.utc)
     assert {newest_scheduled_date(start + timedelta(minutes=past)) for past in range(24 * 60)} == {date(2025, 11, 23)}
 
 
-def test_a_moment_without_a_time_zone_is_refused() -> None:
+def test_time_without_a_time_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="has no time zone"):
         newest_scheduled_date(datetime(2025, 11, 24, 2))
 
 
 NOON = datetime(2025, 11, 24, 12, tzinfo=timezone.utc)
-"""A Monday: the 23rd is the newest date whose slot has come."""
+"""A Monday: the 23rd is the newest date whose nightly run is due."""
 
 
 def calendar(**keys: Any) -> Calendar:
@@ -66,7 +66,7 @@ def calendar(**keys: Any) -> Calendar:
         ({"first": "2025-11-22", "closed": ["2025-11-22..2025-11-23"]}, None),
     ],
 )
-def test_the_newest_due_date_is_one_of_the_calendar(keys: dict[str, Any], newest: Optional[date]) -> None:
+def test_newest_due_date_is_in_the_calendar(keys: dict[str, Any], newest: Optional[date]) -> None:
     assert newest_due_date(calendar(**keys), NOON) == newest
 
 
@@ -88,18 +88,18 @@ def test_every_date_has_one_state() -> None:
     ]
 
 
-def test_dates_outside_of_the_calendar_are_shown_for_their_runs() -> None:
+def test_dates_outside_the_calendar_are_listed_if_they_ran() -> None:
     newest = {date(2025, 11, 1): NewestRun("early", "SUCCEEDED"), date(2025, 11, 5): NewestRun("late", "FAILED")}
     found = list_date_states(calendar(first="2025-11-03", last="2025-11-04"), newest, NOON)
     assert [day.state for day in found] == ["succeeded", "closed", "never ran", "never ran", "failed"]
 
 
-def test_nothing_is_due_without_a_first_date_and_runs() -> None:
+def test_no_dates_without_a_first_date_and_runs() -> None:
     assert list_date_states(calendar(), {}, NOON) == []
     assert list_date_states(calendar(first="2025-12-01"), {}, NOON) == []
 
 
-def test_long_lists_of_ranges_name_the_newest() -> None:
+def test_long_lists_of_ranges_show_the_newest() -> None:
     days = [date(2025, 11, number) for number in (1, 2, 4, 6, 7, 10, 12)]
     assert format_dates(days, calendar()) == "3 older dates, 2025-11-06 to 2025-11-07 (2 dates), 2025-11-10, 2025-11-12"
     assert [each.dates for each in group_dates(reversed(days), calendar(closed=["2025-11-03", "2025-11-08..2025-11-09"]))] == [

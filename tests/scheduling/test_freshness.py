@@ -1,4 +1,4 @@
-"""How fresh gold tables are by the records of runs: what is shown, due, late, missing, in zones whose days differ in length."""
+"""Test the freshness of gold tables by the records of runs, also in time zones with days of 23 and 25 hours."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def run(
     stages: tuple[str, ...] = ("transform", "aggregate", "quality"),
     **details: Any,
 ) -> RunRecord:
-    """The record of a run of a day of November, whose stages follow each other a minute apart in the hour ``at``."""
-    began = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(hours=number if at is None else at)
+    """Return the record of a run of a day of November, whose stages start one minute apart in the hour ``at``."""
+    started = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(hours=number if at is None else at)
     attempts: list[dict[str, Any]] = []
     for place, stage in enumerate(stages):
         good = outcome in ("SUCCEEDED", "RUNNING") or place < len(stages) - 1
@@ -43,17 +43,17 @@ def run(
             {
                 "stage": stage,
                 "outcome": "SUCCEEDED" if good else outcome,
-                "started_at": (began + timedelta(minutes=place)).isoformat(),
-                "ended_at": (began + timedelta(minutes=place + 1)).isoformat(),
+                "started_at": (started + timedelta(minutes=place)).isoformat(),
+                "ended_at": (started + timedelta(minutes=place + 1)).isoformat(),
                 "tables_written": {},
                 "details": {},
             }
         )
     if stages and stages[-1] == "quality" and outcome == "SUCCEEDED":
-        told = dict.fromkeys(ALL, "published") if publications is None else publications
-        attempts[-1]["details"] = {"publications": told, "published_dates": [day(number).isoformat()], **details}
-        attempts[-1]["tables_written"] = dict.fromkeys((name for name, what in told.items() if what == "published"), 7)
-    return run_record(f"daily-{day(number)}-1", outcome, started_at=began.isoformat(), stages=attempts)
+        publications = dict.fromkeys(ALL, "published") if publications is None else publications
+        attempts[-1]["details"] = {"publications": publications, "published_dates": [day(number).isoformat()], **details}
+        attempts[-1]["tables_written"] = dict.fromkeys((name for name, what in publications.items() if what == "published"), 7)
+    return run_record(f"daily-{day(number)}-1", outcome, started_at=started.isoformat(), stages=attempts)
 
 
 def describe(run: RunRecord, earlier: list[RunRecord]) -> str:
@@ -72,18 +72,18 @@ def local(*parts: int) -> datetime:
 # When a date is due
 
 
-def test_a_table_holds_until_a_day_after_the_next_date_has_ended() -> None:
+def test_latency_holds_until_a_day_after_the_next_date_ends() -> None:
     before = fresh(run(1), at=local(2025, 11, 3, 23, 59, 59))
     after = fresh(run(1), at=local(2025, 11, 4))
     assert (before.states, before.holds) == ((), True)
     assert (after.states, after.late, after.holds) == (("late",), (day(2),), False)
 
 
-def test_the_age_counts_from_the_end_of_the_newest_date() -> None:
+def test_age_counts_from_the_end_of_the_newest_date() -> None:
     assert fresh(run(1), run(2), at=local(2025, 11, 3, 9, 30)).age == timedelta(hours=9, minutes=30)
 
 
-def test_a_day_that_has_not_ended_is_of_negative_age() -> None:
+def test_age_of_a_day_that_has_not_ended_is_negative() -> None:
     assert fresh(run(2), at=local(2025, 11, 2, 21)).age == timedelta(hours=-3)
 
 
@@ -100,7 +100,7 @@ def test_a_day_that_has_not_ended_is_of_negative_age() -> None:
         ("Australia/Lord_Howe", date(2025, 4, 6), 24.5),
     ],
 )
-def test_a_day_is_as_long_as_its_zone_has_it(zone: str, of: date, hours: float) -> None:
+def test_length_of_a_day_depends_on_its_time_zone(zone: str, of: date, hours: float) -> None:
     where = ZoneInfo(zone)
     assert end_of_day(of, where) - end_of_day(of - timedelta(days=1), where) == timedelta(hours=hours)
 
@@ -108,27 +108,27 @@ def test_a_day_is_as_long_as_its_zone_has_it(zone: str, of: date, hours: float) 
 @pytest.mark.parametrize(
     ("zone", "first", "deadline"),
     [
-        # 26 October has 25 hours, and ends at 23:00 UTC; the 29th of March has a 30th of 23 hours after it.
+        # 26 October has 25 hours and ends at 23:00 UTC; the day after 29 March has 23 hours.
         ("Europe/Berlin", date(2025, 10, 25), datetime(2025, 10, 27, 23, tzinfo=timezone.utc)),
         ("Europe/Berlin", date(2025, 3, 28), datetime(2025, 3, 30, 23, tzinfo=timezone.utc)),
         ("America/New_York", date(2025, 3, 8), datetime(2025, 3, 11, 4, tzinfo=timezone.utc)),
     ],
 )
-def test_the_promise_runs_in_hours_that_pass_not_on_the_clock(zone: str, first: date, deadline: datetime) -> None:
-    """The date after ``first`` is due a good 24 hours after its end, or a local clock later or earlier than that."""
+def test_latency_counts_elapsed_hours(zone: str, first: date, deadline: datetime) -> None:
+    """The deadline of the date after ``first`` is 24 elapsed hours after its end, at another local time on some days."""
     record = run(1).changed(run_date=first)
     assert fresh(record, zone=ZoneInfo(zone), at=deadline - timedelta(seconds=1)).late == ()
     assert fresh(record, zone=ZoneInfo(zone), at=deadline).late == (first + timedelta(days=1),)
 
 
-def test_a_promise_of_days_is_as_many_times_24_hours() -> None:
+def test_latency_in_days_counts_24_hours_each() -> None:
     (promise, *_) = SALES.sla
     table = SALES.model_copy(update={"sla": [promise.model_copy(update={"value": 3, "unit": "d"}), promise]})
     assert table.latency == timedelta(hours=24)
     assert SALES.model_copy(update={"sla": [promise.model_copy(update={"value": 3, "unit": "d"})]}).latency == timedelta(days=3)
 
 
-def test_a_table_that_is_promised_nothing_holds_it() -> None:
+def test_table_without_a_latency_always_holds() -> None:
     (found,) = compute_freshness([run(1)], [SALES.model_copy(update={"sla": []})], zone=BERLIN, at=NOW, calendar=Calendar())
     assert (found.newest, found.latency, found.states, found.holds) == (day(1), None, (), True)
 
@@ -136,17 +136,17 @@ def test_a_table_that_is_promised_nothing_holds_it() -> None:
 # Late and missing
 
 
-def test_a_hole_is_missing_and_what_is_behind_is_late() -> None:
+def test_earlier_dates_are_missing_and_later_ones_late() -> None:
     found = fresh(run(1), run(2, "FAILED"), run(3), run(4, "REJECTED"), at=local(2025, 11, 7))
     assert (found.newest, found.missing, found.late) == (day(3), (day(2),), (day(4), day(5)))
     assert found.states == ("late", "missing")
 
 
-def test_what_is_not_yet_due_is_neither() -> None:
+def test_dates_before_their_deadline_are_neither() -> None:
     assert fresh(run(1), run(2, "FAILED"), run(3), at=local(2025, 11, 3, 8)).states == ()
 
 
-def test_nothing_ever_published_is_missing_even_without_runs() -> None:
+def test_all_due_dates_are_missing_without_runs() -> None:
     assert (fresh().states, fresh().missing) == (("missing",), ())
     found = fresh(run(1, "FAILED"), at=local(2025, 11, 4))
     assert (found.newest, found.age, found.missing, found.late) == (None, None, (day(1), day(2)), ())
@@ -157,7 +157,7 @@ def test_a_skipped_date_needs_no_rows() -> None:
     assert fresh(run(1), run(2, "SKIPPED", stages=("ingest",)), at=local(2025, 11, 4, 8)).states == ()
 
 
-def test_the_newest_run_that_has_ended_says_whether_a_date_is_skipped() -> None:
+def test_newest_ended_run_decides_if_a_date_is_skipped() -> None:
     skipped, failed = run(2, "SKIPPED", stages=("ingest",)), run(2, "FAILED")
     running = run(2, "RUNNING", stages=("ingest",))
     assert fresh(run(1), failed, skipped, run(3), at=local(2025, 11, 5, 8)).missing == ()
@@ -173,20 +173,20 @@ def test_only_expected_dates_are_due() -> None:
     assert fresh(friday, monday, at=local(2025, 11, 11, 8)).missing == (day(8), day(9))
 
 
-def test_without_a_first_date_nothing_before_the_first_run_is_due() -> None:
+def test_nothing_before_the_first_run_without_a_first_date() -> None:
     assert fresh(run(9), run(4, "FAILED"), at=local(2025, 11, 11)).missing == tuple(map(day, range(4, 9)))
 
 
-def test_dates_of_the_calendar_before_the_first_run_are_missing() -> None:
+def test_calendar_dates_before_the_first_run_are_missing() -> None:
     found = fresh(run(3), at=local(2025, 11, 4, 8), first="2025-11-01")
     assert (found.states, found.missing) == (("missing",), (day(1), day(2)))
 
 
-def test_dates_of_the_calendar_are_missing_without_any_run() -> None:
+def test_calendar_dates_are_missing_without_runs() -> None:
     assert fresh(at=local(2025, 11, 4), first="2025-11-01").missing == (day(1), day(2))
 
 
-def test_a_promise_of_an_hour_is_broken_before_the_nightly_slot() -> None:
+def test_latency_of_an_hour_ends_before_the_nightly_run() -> None:
     promise = SALES.sla[0].model_copy(update={"value": 1})
     table = SALES.model_copy(update={"sla": [promise]})
     tokyo, at = ZoneInfo("Asia/Tokyo"), datetime(2025, 11, 2, 16, tzinfo=timezone.utc)
@@ -198,24 +198,24 @@ def test_a_promise_of_an_hour_is_broken_before_the_nightly_slot() -> None:
 
 
 @pytest.mark.parametrize("then", ["REJECTED", "FAILED", "RUNNING"])
-def test_what_was_published_stays_though_a_later_try_of_the_date_is_not_good(then: str) -> None:
+def test_published_date_stays_after_a_later_bad_run(then: str) -> None:
     assert find_visible_dates([run(1), run(1, then, at=5)], SALES) == {day(1)}
 
 
-def test_an_approved_date_is_shown_from_its_approvals_run_on() -> None:
+def test_approved_date_is_shown_after_its_approval() -> None:
     refused = run(1, "REJECTED")
     assert find_visible_dates([refused], SALES) == set()
     assert find_visible_dates([refused, run(1, at=5, stages=("aggregate", "quality"))], SALES) == {day(1)}
 
 
-def test_a_date_is_shown_though_telling_people_failed() -> None:
+def test_date_is_shown_although_notify_failed() -> None:
     record = run(1)
     record.outcome = "FAILED"
     record.stages.append(record.stages[-1].changed(stage="notify", outcome="FAILED", details=StageDetails()))
     assert find_visible_dates([record], SALES) == {day(1)}
 
 
-def test_a_date_left_to_a_newer_run_is_shown() -> None:
+def test_date_left_to_a_newer_run_is_shown() -> None:
     assert find_visible_dates([run(1, publications=dict.fromkeys(ALL, "newer"))], RFM) == {day(1)}
 
 
@@ -223,33 +223,33 @@ def waits(number: int, **named: Any) -> RunRecord:
     return run(number, publications={SALES.full_name: "published", RFM.full_name: "waiting"}, **named)
 
 
-def test_a_table_that_waits_for_a_held_date_is_behind_while_others_are_not() -> None:
+def test_only_tables_that_wait_for_a_held_date_are_late() -> None:
     runs = [run(1), run(2, "REJECTED"), waits(3)]
     assert find_visible_dates(runs, SALES) == {day(1), day(3)}
     assert find_visible_dates(runs, RFM) == {day(1)}
 
 
-def test_once_the_held_date_is_approved_the_table_shows_what_waited() -> None:
+def test_approval_of_a_held_date_publishes_waiting_dates() -> None:
     runs = [run(1), run(2, "REJECTED"), run(2, at=9, stages=("aggregate", "quality")), waits(3)]
     assert find_visible_dates(runs, RFM) == {day(1), day(2), day(3)}
 
 
-def test_a_look_at_silver_before_the_dates_rows_shows_none_of_them() -> None:
+def test_aggregate_before_the_merge_does_not_show_the_date() -> None:
     assert find_visible_dates([run(1, at=2), waits(3, at=3)], RFM) == {day(1)}
 
 
-def test_what_a_table_shows_stays_though_the_date_is_merged_again_in_vain() -> None:
+def test_shown_date_stays_after_a_merge_without_publish() -> None:
     waited, later, again = waits(1, at=1), run(2, at=2), run(1, "REJECTED", at=3)
     assert find_visible_dates([waited, again, later], RFM) == {day(1), day(2)}
 
 
-def test_a_table_that_is_younger_than_a_run_lacks_its_date_until_another_restates_it() -> None:
+def test_new_table_lacks_older_dates_until_restated() -> None:
     old = run(1, publications={"gold.payment_mix": "published"})
     assert find_visible_dates([old, run(2)], SALES) == {day(2)}
     assert find_visible_dates([old, run(2, published_dates=["2025-11-01", "2025-11-02"])], SALES) == {day(1), day(2)}
 
 
-def test_a_record_whose_details_were_withheld_says_what_was_written() -> None:
+def test_withheld_record_counts_by_its_written_tables() -> None:
     record = run(1)
     record.stages[-1].details = StageDetails()
     assert find_visible_dates([record], SALES) == {day(1)}
@@ -262,13 +262,13 @@ def test_a_record_whose_details_were_withheld_says_what_was_written() -> None:
 # Which run published a date
 
 
-def test_a_run_that_published_needs_no_sentence() -> None:
+def test_published_run_has_no_sentence() -> None:
     good = run(1)
     assert describe(good, []) == describe(good.changed(outcome="FAILED"), []) == ""
     assert describe(run(1, "RUNNING"), [good]) == ""
 
 
-def test_a_skipped_date_names_only_an_earlier_run() -> None:
+def test_skipped_date_names_an_earlier_run_only() -> None:
     skipped = run(1, "SKIPPED", stages=("ingest",))
     assert describe(skipped, []) == ""
     assert (
@@ -276,7 +276,7 @@ def test_a_skipped_date_names_only_an_earlier_run() -> None:
     )
 
 
-def test_a_run_that_failed_while_it_published_names_its_tables() -> None:
+def test_run_that_failed_in_publish_names_its_tables() -> None:
     failed = run(1, "FAILED")
     failed.stages[-1].tables_written = {"gold.daily_sales": 4, "candidate.payment_mix": 2}
     assert describe(failed, []) == "This run published only gold.daily_sales; no earlier run of its date did."

@@ -1,4 +1,4 @@
-"""Gaps: each reason once, through the command, on archives and landings made by hand; and what a catch-up takes of them."""
+"""Test each reason of a gap with the command, on made-up archives and landings, and the selection of a catch-up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOUR = timedelta(hours=1)
 
 
 class Shop:
-    """A deployment whose landing and archive a test fills by hand, and the command on it."""
+    """A deployment whose landing and archive a test fills, and the command on it."""
 
     def __init__(self, env: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.env = env
@@ -47,11 +47,11 @@ class Shop:
         return file
 
     def deliver_day(self, day: date = DAY) -> list[str]:
-        """Every file of the demo shop's day."""
+        """Deliver all files of a day of the demo shop."""
         return [self.deliver(f"{name}/{day}/{name}.csv") for name in ENTITIES]
 
     def inputs(self, files: list[str]) -> list[dict[str, Any]]:
-        """Files as an ingest that reads them now records them."""
+        """Return the files as ingest records them when it reads them now."""
         contents = {file: (self.landing / file).read_bytes() for file in files}
         return [
             {"file": file, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "rows": 1}
@@ -66,14 +66,14 @@ class Shop:
         day: date = DAY,
         reasons: tuple[str, ...] = (),
         ingest: Optional[str] = None,
-        begun: timedelta = timedelta(0),
+        after: timedelta = timedelta(0),
         **changes: Any,
     ) -> str:
-        """A closed run whose ingest read these files ``begun`` from now; without any, one that began at a later stage."""
+        """Add a closed run whose ingest read these files ``after`` from now; without files, it began at a later stage."""
         run_id = self.archive.start_run(day, {})
         stages = []
         if read is not None:
-            at = (datetime.now(timezone.utc) + begun).isoformat()
+            at = (datetime.now(timezone.utc) + after).isoformat()
             ended = ingest or ("SKIPPED" if outcome == "SKIPPED" else "SUCCEEDED")
             stages = [{"stage": "ingest", "outcome": ended, "started_at": at, "inputs": self.inputs(read)}]
         computed_by = {"fingerprint": compute_fingerprint(self.settings), "packages": package_versions()}
@@ -82,7 +82,7 @@ class Shop:
         return run_id
 
     def __call__(self, *arguments: str, day: date = DAY) -> tuple[int, str]:
-        """``daybook gaps``, of one date: exit code and what it printed."""
+        """Run ``daybook gaps`` on one date; return exit code and output."""
         given = ["gaps", "--env", self.env, "--since", str(day), "--until", str(day), *arguments]
         self._monkeypatch.setattr(sys, "argv", ["daybook", *given])
         with pytest.raises(SystemExit) as ended:
@@ -92,7 +92,7 @@ class Shop:
         return int(ended.value.code or 0), printed.out
 
     def gap(self, day: date = DAY) -> dict[str, Any]:
-        """The date's one gap."""
+        """Return the only gap of the date."""
         code, out = self("--json", day=day)
         (gap,) = json.loads(out)["gaps"]
         assert (code, gap["run_date"]) == (1, str(day))
@@ -110,19 +110,19 @@ def make_shop(home: Path, project: Any, monkeypatch: pytest.MonkeyPatch, capsys:
 
 @pytest.fixture
 def shop(make_shop: Any) -> Shop:
-    """The demo shop: files a day, of which some may be missing."""
+    """Return the demo shop, whose source has files per day, some of them optional."""
     return make_shop("local")
 
 
 # The reasons
 
 
-def test_a_date_with_a_good_run_of_what_lies_there_is_no_gap(shop: Shop) -> None:
+def test_date_with_a_successful_run_is_not_a_gap(shop: Shop) -> None:
     shop.run(read=shop.deliver_day())
     assert shop() == (0, "No gaps: 1 date is expected from 2025-11-28 to 2025-11-28.\n")
 
 
-def test_a_date_without_a_run_never_ran(shop: Shop) -> None:
+def test_date_without_a_run_is_a_gap(shop: Shop) -> None:
     shop.deliver_day()
     assert shop.gap() == {
         "run_date": "2025-11-28",
@@ -135,11 +135,11 @@ def test_a_date_without_a_run_never_ran(shop: Shop) -> None:
     }
 
 
-def test_a_date_that_never_ran_and_has_no_files_says_so(shop: Shop) -> None:
+def test_date_without_run_and_files_has_that_detail(shop: Shop) -> None:
     assert shop.gap()["detail"] == "no file of orders has landed"
 
 
-def test_a_date_whose_newest_run_failed_is_told_with_the_runs_own_reason(shop: Shop) -> None:
+def test_failed_date_has_the_reason_of_its_run(shop: Shop) -> None:
     files = shop.deliver_day()
     run_id = shop.run("FAILED", files, reasons=("transform failed in cell 4", "and then"))
     gap = shop.gap()
@@ -147,7 +147,7 @@ def test_a_date_whose_newest_run_failed_is_told_with_the_runs_own_reason(shop: S
     assert gap["detail"] == "transform failed in cell 4 (and 1 more)"
 
 
-def test_a_failed_run_after_a_good_one_leaves_its_tables_published(shop: Shop) -> None:
+def test_failed_rerun_names_the_run_that_published(shop: Shop) -> None:
     files = shop.deliver_day()
     good = shop.run(read=files)
     shop.run("REJECTED", files)
@@ -157,28 +157,28 @@ def test_a_failed_run_after_a_good_one_leaves_its_tables_published(shop: Shop) -
     assert gap["detail"] == f"the disk is full; the tables of {good} are still published"
 
 
-def test_a_lost_run_has_failed(shop: Shop) -> None:
+def test_date_of_a_lost_run_has_failed(shop: Shop) -> None:
     shop.run("FAILED", shop.deliver_day(), reasons=("lost: its process is gone",), state="lost")
     assert (shop.gap()["reason"], shop.gap()["detail"]) == ("failed", "lost: its process is gone")
 
 
-def test_a_good_run_after_a_failed_one_closes_the_gap(shop: Shop) -> None:
+def test_successful_rerun_closes_the_gap(shop: Shop) -> None:
     files = shop.deliver_day()
     shop.run("FAILED", files)
     shop.run(read=files)
     shop.assert_none()
 
 
-def test_a_rejected_date_is_told_with_its_reason_and_not_caught_up(shop: Shop) -> None:
+def test_rejected_date_has_its_reason_and_no_catch_up(shop: Shop) -> None:
     run_id = shop.run("REJECTED", shop.deliver_day(), reasons=("12 % of orders break a rule",))
     gap = shop.gap()
     assert (gap["reason"], gap["detail"], gap["catch_up"]) == ("rejected", "12 % of orders break a rule", False)
     code, out = shop()
     assert code == 1
-    assert f"Correct the data, or look at `daybook show --env local {run_id}` and approve it." in out
+    assert f"Correct the data, or read `daybook show --env local {run_id}` and approve it." in out
 
 
-def test_a_rejected_date_whose_input_has_changed_since_is_rejected_and_caught_up(shop: Shop) -> None:
+def test_rejected_date_with_new_input_is_caught_up(shop: Shop) -> None:
     shop.run("REJECTED", shop.deliver_day(), reasons=("12 % of orders break a rule",))
     shop.deliver(f"orders/{DAY}/orders.csv", "mended rows")
     gap = shop.gap()
@@ -186,19 +186,19 @@ def test_a_rejected_date_whose_input_has_changed_since_is_rejected_and_caught_up
     assert gap["detail"] == (f"12 % of orders break a rule; its input has changed since: orders/{DAY}/orders.csv has changed")
 
 
-def test_a_file_of_another_size_has_changed(shop: Shop) -> None:
-    shop.run(read=shop.deliver_day(), begun=HOUR)  # whatever the times say
+def test_file_of_another_size_has_changed(shop: Shop) -> None:
+    shop.run(read=shop.deliver_day(), after=HOUR)  # Whatever the modification times are.
     shop.deliver(f"orders/{DAY}/orders.csv", "more rows than before")
     assert (shop.gap()["reason"], shop.gap()["detail"]) == ("input changed", f"orders/{DAY}/orders.csv has changed")
 
 
-def test_a_file_of_the_same_size_with_another_content_has_changed(shop: Shop) -> None:
+def test_file_of_equal_size_and_other_content_has_changed(shop: Shop) -> None:
     shop.run(read=shop.deliver_day())
     shop.deliver(f"orders/{DAY}/orders.csv", "same size")
     assert shop.gap()["reason"] == "input changed"
 
 
-def test_an_older_file_of_the_same_size_that_was_moved_in_has_changed(shop: Shop) -> None:
+def test_older_file_of_equal_size_moved_in_has_changed(shop: Shop) -> None:
     shop.run(read=shop.deliver_day())
     other = shop.landing.parent / "mended.csv"
     other.write_text("same size", encoding="utf-8")
@@ -208,32 +208,30 @@ def test_an_older_file_of_the_same_size_that_was_moved_in_has_changed(shop: Shop
     assert shop.gap()["reason"] == "input changed"
 
 
-def test_a_file_delivered_again_with_the_same_content_is_no_change(shop: Shop) -> None:
+def test_redelivery_of_equal_content_is_not_a_change(shop: Shop) -> None:
     shop.run(read=shop.deliver_day())
     for each in shop.deliver_day():
         os.utime(shop.landing / each)
     shop.assert_none()
 
 
-def test_files_that_lay_there_long_before_they_were_read_are_not_opened(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    shop.run(read=shop.deliver_day(), begun=HOUR)
+def test_files_much_older_than_the_run_are_not_opened(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.run(read=shop.deliver_day(), after=HOUR)
     opened = opened_files(monkeypatch, shop)
     shop.assert_none()
     assert opened == []
 
 
-def test_files_that_arrived_shortly_before_they_were_read_are_opened_as_clocks_may_differ(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_slightly_older_than_the_run_are_opened(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     files = shop.deliver_day()
-    shop.run(read=files, begun=timedelta(minutes=4))
+    shop.run(read=files, after=timedelta(minutes=4))
     opened = opened_files(monkeypatch, shop)
     shop.assert_none()
     assert sorted(opened) == sorted(files)
 
 
 def opened_files(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> list[str]:
-    """The landing's files that are read from now on."""
+    """Return a list that collects the landing files that are read from now on."""
     opened: list[str] = []
     read = Store.read
 
@@ -246,14 +244,14 @@ def opened_files(monkeypatch: pytest.MonkeyPatch, shop: Shop) -> list[str]:
     return opened
 
 
-def test_a_file_that_is_new_has_landed_after_the_run(shop: Shop) -> None:
+def test_new_file_is_a_change(shop: Shop) -> None:
     late = f"returns/{DAY}/returns.csv"
     shop.run(read=[file for file in shop.deliver_day() if file != late])
     gap = shop.gap()
     assert (gap["reason"], gap["detail"], gap["catch_up"]) == ("input landed after the run", f"{late} is new", True)
 
 
-def test_a_file_that_is_gone_where_others_are_there_is_a_change_that_a_run_cannot_mend(shop: Shop) -> None:
+def test_removed_file_is_a_change_without_catch_up(shop: Shop) -> None:
     shop.run(read=shop.deliver_day())
     (shop.landing / f"returns/{DAY}/returns.csv").unlink()
     gap = shop.gap()
@@ -262,7 +260,7 @@ def test_a_file_that_is_gone_where_others_are_there_is_a_change_that_a_run_canno
     assert "Deliver the files again; a run without them would fail or lose rows." in shop()[1]
 
 
-def test_a_date_whose_files_have_all_left_the_landing_is_told_apart_and_no_gap(shop: Shop) -> None:
+def test_date_without_files_left_is_listed_as_cleared(shop: Shop) -> None:
     files = shop.deliver_day()
     shop.deliver_day(DAY + timedelta(days=1))
     shop.run(read=files)
@@ -271,7 +269,7 @@ def test_a_date_whose_files_have_all_left_the_landing_is_told_apart_and_no_gap(s
     code, out = shop()
     assert code == 0
     assert out.startswith("Cleared: successful dates whose files are no longer in landing, ")
-    assert "compare: 1, from 2025-11-28 to 2025-11-28.\nNo gaps: " in out
+    assert "cannot be compared: 1, from 2025-11-28 to 2025-11-28.\nNo gaps: " in out
     assert json.loads(shop("--json")[1])["cleared"] == ["2025-11-28"]
 
 
@@ -283,16 +281,14 @@ def test_a_date_whose_files_have_all_left_the_landing_is_told_apart_and_no_gap(s
         ("params/local.yaml", "currency: EUR", "currency: GBP", "settings"),
     ],
 )
-def test_a_date_computed_by_what_has_changed_since_is_stale(
-    shop: Shop, project: Any, file: str, old: str, new: str, part: str
-) -> None:
+def test_date_computed_by_other_code_is_stale(shop: Shop, project: Any, file: str, old: str, new: str, part: str) -> None:
     shop.run(read=shop.deliver_day())
     project.replace(file, old, new)
     gap = shop.gap()
     assert (gap["reason"], gap["detail"], gap["catch_up"]) == ("stale", f"computed with other {part}", False)
 
 
-def test_a_change_of_input_tells_more_than_one_of_code(shop: Shop, project: Any) -> None:
+def test_changed_input_precedes_changed_code(shop: Shop, project: Any) -> None:
     shop.run(read=shop.deliver_day())
     project.replace("params/local.yaml", "currency: EUR", "currency: GBP")
     shop.deliver(f"orders/{DAY}/orders.csv", "other rows")
@@ -300,7 +296,7 @@ def test_a_change_of_input_tells_more_than_one_of_code(shop: Shop, project: Any)
 
 
 @pytest.mark.parametrize("noted", [None, {"source": None}])
-def test_a_record_that_does_not_say_what_computed_it_is_not_called_stale(shop: Shop, noted: Optional[dict[str, Any]]) -> None:
+def test_record_without_a_fingerprint_is_not_stale(shop: Shop, noted: Optional[dict[str, Any]]) -> None:
     known = (
         {}
         if noted is None
@@ -310,26 +306,26 @@ def test_a_record_that_does_not_say_what_computed_it_is_not_called_stale(shop: S
     shop.assert_none()
 
 
-def test_another_version_of_the_logic_makes_a_date_stale(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_logic_version_makes_a_date_stale(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     shop.run(read=shop.deliver_day())
     monkeypatch.setattr(fingerprints, "LOGIC_VERSION", fingerprints.LOGIC_VERSION + 1)
     assert (shop.gap()["reason"], shop.gap()["detail"]) == ("stale", "computed with other logic")
 
 
-@pytest.mark.parametrize(("part", "said"), [("engine", "engine"), ("lock", "lock")])
-def test_other_packages_are_a_reason_of_their_own(shop: Shop, part: str, said: str) -> None:
+@pytest.mark.parametrize(("part", "name"), [("engine", "engine"), ("lock", "lock")])
+def test_other_packages_are_a_separate_reason(shop: Shop, part: str, name: str) -> None:
     shop.run(read=shop.deliver_day(), packages={**package_versions(), part: "another"})
     gap = shop.gap()
-    assert (gap["reason"], gap["detail"], gap["catch_up"]) == ("other packages", f"computed with another {said}", False)
+    assert (gap["reason"], gap["detail"], gap["catch_up"]) == ("other packages", f"computed with another {name}", False)
 
 
-def test_other_numbers_are_told_before_other_packages(shop: Shop, project: Any) -> None:
+def test_stale_precedes_other_packages(shop: Shop, project: Any) -> None:
     shop.run(read=shop.deliver_day(), packages={**package_versions(), "engine": "another"})
     project.replace("params/local.yaml", "currency: EUR", "currency: GBP")
     assert shop.gap()["reason"] == "stale"
 
 
-def test_a_fingerprint_of_an_earlier_form_is_an_earlier_release(shop: Shop) -> None:
+def test_fingerprint_of_an_older_form_is_an_earlier_release(shop: Shop) -> None:
     earlier = dict.fromkeys(("notebooks", "package", "contracts", "source", "settings", "lock"), "0" * 64)
     shop.run(read=shop.deliver_day(), fingerprint=earlier, packages=None)
     gap = shop.gap()
@@ -338,7 +334,7 @@ def test_a_fingerprint_of_an_earlier_form_is_an_earlier_release(shop: Shop) -> N
     assert (code, "--stale" in out) == (1, True)
 
 
-def test_a_run_under_way_is_no_gap_and_told_apart(shop: Shop) -> None:
+def test_active_run_is_listed_separately_and_is_not_a_gap(shop: Shop) -> None:
     shop.run("FAILED", shop.deliver_day())
     run_id = shop.run("RUNNING", state="running")
     code, out = shop()
@@ -349,7 +345,7 @@ def test_a_run_under_way_is_no_gap_and_told_apart(shop: Shop) -> None:
 # Runs that begin at a later stage
 
 
-def test_what_a_later_run_did_not_read_itself_is_what_an_earlier_one_read(shop: Shop) -> None:
+def test_run_without_ingest_has_the_inputs_of_an_earlier_run(shop: Shop) -> None:
     shop.run("REJECTED", shop.deliver_day())
     approved = shop.run()
     shop.assert_none()
@@ -357,7 +353,7 @@ def test_what_a_later_run_did_not_read_itself_is_what_an_earlier_one_read(shop: 
     assert (shop.gap()["reason"], shop.gap()["newest_run"]) == ("input changed", approved)
 
 
-def test_the_input_is_that_of_the_newest_ingest_that_ended(shop: Shop) -> None:
+def test_input_is_that_of_the_newest_ended_ingest(shop: Shop) -> None:
     files = shop.deliver_day()
     shop.run(read=files)
     shop.deliver(f"orders/{DAY}/orders.csv", "other rows")
@@ -367,7 +363,7 @@ def test_the_input_is_that_of_the_newest_ingest_that_ended(shop: Shop) -> None:
     shop.assert_none()
 
 
-def test_what_an_earlier_run_computed_makes_a_later_one_stale(shop: Shop, project: Any) -> None:
+def test_old_stages_of_an_earlier_run_make_a_date_stale(shop: Shop, project: Any) -> None:
     shop.run("REJECTED", shop.deliver_day())
     project.replace("params/local.yaml", "currency: EUR", "currency: GBP")
     shop.settings = load_settings("local")
@@ -376,7 +372,7 @@ def test_what_an_earlier_run_computed_makes_a_later_one_stale(shop: Shop, projec
 
 
 @pytest.mark.parametrize("how", ["withheld", "redacted"])
-def test_an_input_that_the_record_does_not_show_is_not_compared(shop: Shop, how: str) -> None:
+def test_input_that_is_not_recorded_is_not_compared(shop: Shop, how: str) -> None:
     files = shop.deliver_day()
     shop.run(read=files)
     shop.deliver(f"orders/{DAY}/orders.csv", "other rows")
@@ -392,7 +388,7 @@ def test_an_input_that_the_record_does_not_show_is_not_compared(shop: Shop, how:
 SUNDAY = date(2010, 12, 5)
 
 
-def test_a_skipped_date_is_no_gap_until_its_file_lands(make_shop: Any) -> None:
+def test_skipped_date_is_not_a_gap_until_its_file_lands(make_shop: Any) -> None:
     shop = make_shop("online_retail")
     shop.deliver("2010-12-01.csv")
     shop.run("SKIPPED", [], day=SUNDAY)
@@ -402,12 +398,12 @@ def test_a_skipped_date_is_no_gap_until_its_file_lands(make_shop: Any) -> None:
     assert (gap["reason"], gap["detail"]) == ("input landed after the run", "2010-12-05.csv is new")
 
 
-def test_a_weekday_on_which_the_shop_never_trades_is_not_expected(make_shop: Any) -> None:
+def test_closed_weekday_is_not_expected(make_shop: Any) -> None:
     shop = make_shop("online_retail")
     assert shop(day=date(2010, 12, 4)) == (0, "No gaps: no date is expected from 2010-12-04 to 2010-12-04.\n")
 
 
-def test_a_skipped_date_is_not_stale_but_by_its_source(make_shop: Any, project: Any) -> None:
+def test_skipped_date_is_stale_only_by_its_source(make_shop: Any, project: Any) -> None:
     shop = make_shop("online_retail")
     shop.deliver("2010-12-01.csv")
     shop.run("SKIPPED", [], day=SUNDAY)
@@ -425,7 +421,7 @@ OLIST = {
 }
 
 
-def test_a_snapshot_is_looked_at_once_for_all_dates(make_shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshot_is_read_once_for_all_dates(make_shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = make_shop("olist")
     files = [shop.deliver(name) for name in OLIST.values()]
     days = [date(2017, 11, 1) + timedelta(days=past) for past in range(30)]
@@ -440,7 +436,7 @@ def test_a_snapshot_is_looked_at_once_for_all_dates(make_shop: Any, monkeypatch:
     assert listed == [""]
 
 
-def test_a_new_snapshot_is_a_change_of_every_date_that_is_caught_up_only_when_asked_for(make_shop: Any) -> None:
+def test_new_snapshot_is_caught_up_only_on_request(make_shop: Any) -> None:
     shop = make_shop("olist")
     files = [shop.deliver(name) for name in OLIST.values()]
     days = [date(2017, 11, 23), date(2017, 11, 24)]
@@ -455,7 +451,7 @@ def test_a_new_snapshot_is_a_change_of_every_date_that_is_caught_up_only_when_as
     assert select_for_catch_up(gaps, include_stale=True) == gaps
 
 
-def test_a_date_of_which_the_snapshot_had_no_row_is_compared_by_what_was_read(make_shop: Any) -> None:
+def test_date_without_snapshot_rows_is_compared(make_shop: Any) -> None:
     shop = make_shop("olist")
     day = date(2017, 11, 24)
     for name in OLIST.values():
@@ -468,33 +464,33 @@ def test_a_date_of_which_the_snapshot_had_no_row_is_compared_by_what_was_read(ma
 
 
 def snapshot_without_last(project: Any, shop: Shop, *dates: str) -> None:
-    """Have landing hold a snapshot of orders on these dates, whose calendar has no last date."""
+    """Write a snapshot with orders of these dates to landing, and remove the last date of the calendar."""
     project.replace("params/sources/olist.yaml", "  first: 2016-09-15\n  last: 2018-10-03\n", "  first: 2018-10-01\n")
     columns = list(load_source("olist").entities["orders"].columns)
     rows = [",".join(text if name == "order_purchase_timestamp" else "x" for name in columns) for text in dates]
     shop.deliver(OLIST["orders"], "\n".join([",".join(columns), *rows]) + "\n")
 
 
-def test_a_snapshot_without_a_last_date_ends_at_its_last_order(make_shop: Any, project: Any) -> None:
+def test_snapshot_without_a_last_date_ends_at_its_last_order(make_shop: Any, project: Any) -> None:
     shop = make_shop("olist")
     snapshot_without_last(project, shop, "2018-10-02 10:00:00", "2018-10-04 09:30:00", "soon", "9999-12-31 00:00:00", "")
     look = found(shop)
     assert (look.until, [gap.run_date.day for gap in look.gaps]) == (date(2018, 10, 4), [1, 2, 3, 4])
 
 
-def test_a_snapshot_that_is_not_there_leaves_the_calendar_open(make_shop: Any, project: Any) -> None:
+def test_missing_snapshot_leaves_the_calendar_open(make_shop: Any, project: Any) -> None:
     shop = make_shop("olist")
     snapshot_without_last(project, shop)
     (shop.landing / OLIST["orders"]).unlink()
     assert found(shop, now=datetime(2018, 10, 9, 12, tzinfo=timezone.utc)).until == date(2018, 10, 8)
 
 
-def test_a_snapshot_that_cannot_be_read_is_logged(make_shop: Any, project: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_unreadable_snapshot_is_logged(make_shop: Any, project: Any, caplog: pytest.LogCaptureFixture) -> None:
     shop = make_shop("olist")
     snapshot_without_last(project, shop)
     shop.deliver(OLIST["orders"], "no,such,columns\n1,2,3\n")
     assert found(shop, now=datetime(2018, 10, 9, 12, tzinfo=timezone.utc)).until == date(2018, 10, 8)
-    assert "The last date of the source olist is not known: " in caplog.text
+    assert "The last date of the source olist is unknown: " in caplog.text
 
 
 # Which dates are looked at
@@ -504,7 +500,7 @@ def found(shop: Shop, **given: Any) -> GapReport:
     return find_gaps(shop.settings, **{"now": NOW, **given})
 
 
-def test_all_of_the_calendar_is_looked_at_by_default(shop: Shop) -> None:
+def test_whole_calendar_is_checked_by_default(shop: Shop) -> None:
     look = found(shop)
     assert (look.since, look.until, look.expected, len(look.gaps)) == (date(2025, 10, 2), date(2025, 11, 30), 60, 60)
 
@@ -512,36 +508,36 @@ def test_all_of_the_calendar_is_looked_at_by_default(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("now", "newest"), [("2025-11-24T01:59:59+00:00", date(2025, 11, 22)), ("2025-11-24T02:00:00+00:00", date(2025, 11, 23))]
 )
-def test_what_is_not_due_yet_is_no_gap(shop: Shop, now: str, newest: date) -> None:
+def test_date_that_is_not_due_is_not_a_gap(shop: Shop, now: str, newest: date) -> None:
     for until in (None, date(2025, 11, 30)):
         look = found(shop, now=datetime.fromisoformat(now), until=until)
         assert (look.until, look.gaps[-1].run_date) == (newest, newest)
 
 
-def test_without_a_first_date_the_earliest_run_is_where_to_begin(shop: Shop, project: Any) -> None:
+def test_without_a_first_date_gaps_start_at_the_first_run(shop: Shop, project: Any) -> None:
     project.replace("params/sources/demo.yaml", "  first: 2025-10-02\n", "")
     shop.run(read=shop.deliver_day())
     look = found(shop)
     assert (look.since, [gap.run_date.day for gap in look.gaps]) == (DAY, [29, 30])
 
 
-def test_where_nothing_says_where_to_begin_the_date_is_asked_for(shop: Shop, project: Any) -> None:
+def test_since_is_required_without_first_date_and_runs(shop: Shop, project: Any) -> None:
     project.replace("params/sources/demo.yaml", "  first: 2025-10-02\n", "")
     with pytest.raises(UsageError, match=r"no calendar\.first, so nothing says .*; give --since YYYY-MM-DD\.$"):
         found(shop)
 
 
-def test_dates_the_wrong_way_round_are_refused(shop: Shop) -> None:
+def test_until_before_since_is_refused(shop: Shop) -> None:
     with pytest.raises(UsageError, match=r"^--until 2025-11-27 is before --since 2025-11-28; "):
         found(shop, since=DAY, until=DAY - timedelta(days=1))
 
 
-def test_looking_makes_nothing(shop: Shop, home: Path) -> None:
+def test_gaps_creates_no_files(shop: Shop, home: Path) -> None:
     assert shop()[0] == 1
     assert not home.exists()
 
 
-def test_gaps_are_counted_by_reason_with_what_to_do(shop: Shop) -> None:
+def test_gaps_are_counted_by_reason_with_a_remedy(shop: Shop) -> None:
     for past, outcome in enumerate(("SUCCEEDED", "FAILED", "REJECTED")):
         day = DAY - timedelta(days=past)
         shop.run(outcome, shop.deliver_day(day), day=day, reasons=() if outcome == "SUCCEEDED" else ("[odd] reason",))
@@ -556,7 +552,7 @@ def test_gaps_are_counted_by_reason_with_what_to_do(shop: Shop) -> None:
     )
 
 
-def test_gaps_in_a_row_are_one_range_in_the_table(shop: Shop) -> None:
+def test_consecutive_gaps_are_one_range(shop: Shop) -> None:
     shop.run(read=shop.deliver_day())
     _, out = shop("--since", "2025-10-01", "--until", "2025-11-30")
     lines = [line.split("  ")[0] for line in out.splitlines()]
@@ -564,13 +560,13 @@ def test_gaps_in_a_row_are_one_range_in_the_table(shop: Shop) -> None:
     assert len(lines) == 4
 
 
-def test_a_range_continues_over_dates_on_which_the_shop_is_closed(shop: Shop, project: Any) -> None:
+def test_range_continues_over_closed_dates(shop: Shop, project: Any) -> None:
     project.replace("params/sources/demo.yaml", "calendar: ", "calendar:\n  closed_weekdays: [Saturday]  ")
     (only,) = group_gaps(found(shop, since=date(2025, 11, 3)))
     assert str(only[0]) == "2025-11-03 to 2025-11-30 (24 dates)"
 
 
-def test_gaps_that_differ_in_numbers_are_one_range(shop: Shop) -> None:
+def test_gaps_that_differ_in_numbers_only_are_one_range(shop: Shop) -> None:
     days = [date(2025, 11, number) for number in range(10, 30)]
     for day in days:
         shop.run("FAILED", [], day=day, reasons=(f"/landing/{day}.csv, line {day.day}: a column is missing.",))
@@ -589,9 +585,9 @@ def test_gaps_that_differ_in_numbers_are_one_range(shop: Shop) -> None:
 
 
 def test_json_lists_every_gap_and_the_ranges(shop: Shop) -> None:
-    told = json.loads(shop("--json", "--since", "2025-11-01", "--until", "2025-11-30")[1])
-    assert len(told["gaps"]) == 30
-    assert told["ranges"] == [
+    printed = json.loads(shop("--json", "--since", "2025-11-01", "--until", "2025-11-30")[1])
+    assert len(printed["gaps"]) == 30
+    assert printed["ranges"] == [
         {
             "first": "2025-11-01",
             "last": "2025-11-30",
@@ -602,7 +598,7 @@ def test_json_lists_every_gap_and_the_ranges(shop: Shop) -> None:
     ]
 
 
-def test_the_catch_up_command_has_the_options_of_gaps(shop: Shop, tmp_path: Path) -> None:
+def test_suggested_catch_up_has_the_options_of_gaps(shop: Shop, tmp_path: Path) -> None:
     archive = tmp_path / "its archive"
     _, out = shop("--set", f"archive={archive}", "--set", "title=A shop")
     assert out.endswith(
@@ -617,7 +613,7 @@ def gap(number: int, reason: Any, **change: Any) -> Gap:
     return Gap(date(2025, 11, number), reason, "", change=InputChange(**change) if change else None)
 
 
-MENDABLE = [
+FIXABLE = [
     gap(6, "never ran"),
     gap(5, "failed"),
     gap(4, "input changed", changed=("a.csv",)),
@@ -625,12 +621,12 @@ MENDABLE = [
     gap(2, "rejected", changed=("a.csv",)),
     gap(1, "rejected", changed=("snapshot.csv",), undated=True),
 ]
-NOT_MENDABLE = [
+NOT_FIXABLE = [
     gap(11, "rejected"),
     gap(12, "rejected", gone=("a.csv",), withdrawn=("a",)),
     gap(13, "input changed", gone=("a.csv",), withdrawn=("a",)),
 ]
-ONLY_WHEN_ASKED = [
+ONLY_ON_REQUEST = [
     gap(21, "stale"),
     gap(22, "input changed", changed=("snapshot.csv",), undated=True),
     gap(23, "computed by an earlier release"),
@@ -638,21 +634,21 @@ ONLY_WHEN_ASKED = [
 ]
 
 
-def test_a_catch_up_takes_what_a_run_can_mend_oldest_first() -> None:
-    assert select_for_catch_up([*ONLY_WHEN_ASKED, *MENDABLE, *NOT_MENDABLE]) == MENDABLE[::-1]
+def test_catch_up_selects_fixable_gaps_oldest_first() -> None:
+    assert select_for_catch_up([*ONLY_ON_REQUEST, *FIXABLE, *NOT_FIXABLE]) == FIXABLE[::-1]
 
 
-def test_a_catch_up_takes_stale_dates_when_asked_for() -> None:
-    chosen = select_for_catch_up([*ONLY_WHEN_ASKED, *NOT_MENDABLE, *MENDABLE], include_stale=True)
-    assert chosen == [*MENDABLE[::-1], *ONLY_WHEN_ASKED]
+def test_catch_up_selects_stale_dates_on_request() -> None:
+    chosen = select_for_catch_up([*ONLY_ON_REQUEST, *NOT_FIXABLE, *FIXABLE], include_stale=True)
+    assert chosen == [*FIXABLE[::-1], *ONLY_ON_REQUEST]
 
 
 @pytest.mark.parametrize("limit", [0, 1, 4, 99])
-def test_a_catch_up_takes_no_more_than_its_limit(limit: int) -> None:
-    assert select_for_catch_up(MENDABLE, limit) == MENDABLE[::-1][:limit]
+def test_catch_up_respects_its_limit(limit: int) -> None:
+    assert select_for_catch_up(FIXABLE, limit) == FIXABLE[::-1][:limit]
 
 
-def test_a_run_without_a_closing_record_has_no_gap_of_its_own(shop: Shop) -> None:
+def test_active_run_without_a_closing_record_is_not_a_gap(shop: Shop) -> None:
     shop.archive.store.create(f"run_date={DAY}/daily-{DAY}-1/started.json", serialize_record({"run_id": f"daily-{DAY}-1"}))
     with DateLock(shop.archive.store.uri, date.fromisoformat(str(DAY))) as lock:
         lock.write_holder(f"daily-{DAY}-1")
@@ -660,7 +656,7 @@ def test_a_run_without_a_closing_record_has_no_gap_of_its_own(shop: Shop) -> Non
     assert (look.gaps, look.under_way) == ([], [f"daily-{DAY}-1"])
 
 
-def test_a_run_that_nobody_works_on_any_more_has_failed(shop: Shop) -> None:
+def test_lost_run_is_a_failed_gap(shop: Shop) -> None:
     shop.archive.store.create(f"run_date={DAY}/daily-{DAY}-1/started.json", serialize_record({"run_id": f"daily-{DAY}-1"}))
     (gap,) = found(shop, since=DAY, until=DAY).gaps
     assert gap.reason == "failed"

@@ -63,7 +63,7 @@ def close_ended_run(
 def require_resumable_run(settings: Settings, run_id: str) -> list[RunRecord]:
     """Return the closing records of a run that can be resumed, oldest first.
 
-    Raises ``UsageError`` if the run ended well, or if its date has been run again since.
+    Raises ``UsageError`` if the run did not fail, or if its date has been run again since.
     """
     archive = Archive(settings.archive)
     run_date = run_date_of(run_id)
@@ -81,8 +81,8 @@ def find_resume_point(archive: Archive, run_id: str, first_stage: Optional[str])
     """Return the stage at which an ended run resumes, and for notify the outcome of the stages before it."""
     last = {each.stage: each.outcome for each in archive.attempts(run_id)}
     # Notify is never the first: it also runs if a stage failed before it had an attempt on record.
-    begun = first_stage or next((stage for stage in STAGES[:-1] if stage in last), STAGES[0])
-    for stage in STAGES[STAGES.index(begun) : -1]:
+    first = first_stage or next((stage for stage in STAGES[:-1] if stage in last), STAGES[0])
+    for stage in STAGES[STAGES.index(first) : -1]:
         outcome = last.get(stage, "FAILED")
         if outcome == "FAILED":
             return {"first_stage": stage}

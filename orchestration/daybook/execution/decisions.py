@@ -47,7 +47,7 @@ class QuarantinedRow:
 
 
 def approve(settings: Settings, run_id: str, *, by: str, why: str) -> RunStart:
-    """Put an approval on record and take the id of the run that publishes a rejected date.
+    """Record an approval and take the id of the run that publishes a rejected date.
 
     Only the findings of that run's gate are approved. The new run is rejected again if its gate finds anything else.
 
@@ -68,7 +68,7 @@ def approve(settings: Settings, run_id: str, *, by: str, why: str) -> RunStart:
     Raises
     ------
     UsageError
-        If the run was not rejected, a good run of its date followed, or one of its findings cannot be waived.
+        If the run was not rejected, a successful run of its date followed, or one of its findings cannot be waived.
     """
     if not why.strip():
         raise UsageError("An approval needs a reason: --why TEXT.")
@@ -82,17 +82,17 @@ def approve(settings: Settings, run_id: str, *, by: str, why: str) -> RunStart:
         outcome = archive.run(other).outcome
         # An approval whose run was killed or failed may be given again.
         if outcome in ("SUCCEEDED", "SKIPPED") or archive.started(other).approval is None:
-            raise UsageError(f"The date of {run_id} has been run again as {other}, which ended as {outcome}; look at that one.")
+            raise UsageError(f"The date of {run_id} has been run again as {other}, which ended as {outcome}; use that run.")
     refused = [each for each in record.stages if each.outcome == "REJECTED"][-1]
     findings = refused.details.refused
     final = [each.about for each in findings if not each.waivable]
     if final or not findings:
         raise UsageError(
-            f"{run_id} cannot be approved: {'; '.join(final) or 'it left no findings'}. Mend the data, then run the date again."
+            f"{run_id} cannot be approved: {'; '.join(final) or 'no findings'}. Correct the data, then run the date again."
         )
     # The reason goes into the archive, so it is redacted like everything there.
-    said = build_redactor(settings, run_id).redact_text(why.strip())
-    approval = Approval(of=run_id, by=by, why=said, waived=tuple(each.about for each in findings))
+    redacted = build_redactor(settings, run_id).redact_text(why.strip())
+    approval = Approval(of=run_id, by=by, why=redacted, waived=tuple(each.about for each in findings))
     facts = {"env": settings.env, "title": settings.title, "approval": approval}
     return RunStart(archive.start_run(run_date, facts), _RESTART_STAGES[refused.stage])
 
@@ -136,7 +136,7 @@ def list_quarantined_rows(
 def release_rows(
     settings: Settings, rows: Sequence[QuarantinedRow], *, repairs: dict[str, str], by: str, why: str
 ) -> list[date]:
-    """Put the release of rows on record, and return their dates, which must be validated again.
+    """Record the release of rows, and return their dates, which must be validated again.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def release_rows(
     if not why.strip():
         raise UsageError("A release needs a reason: --why TEXT.")
     if not rows:
-        raise UsageError("No row in quarantine fits; `daybook quarantine list` shows them.")
+        raise UsageError("No row in quarantine matches; `daybook quarantine list` shows all.")
     source = load_source(settings.source)
     for each in rows:
         unknown = [name for name in repairs if find_column(source.entities[each.entity].columns, name) is None]
@@ -191,8 +191,8 @@ def release_rows(
 def start_revalidation(settings: Settings, run_date: date, *, rows: int, by: str, why: str) -> RunStart:
     """Take the id of a run that validates a date's landed rows again; ``rows`` is the number of released ones."""
     # The name of the steward stays readable, also if a customer has the same name.
-    said = build_redactor(settings, format_run_id(run_date, 1)).redact_text(why.strip())
-    facts = {"env": settings.env, "title": settings.title, "released": ReleaseRecord(by=by, why=said, rows=rows)}
+    redacted = build_redactor(settings, format_run_id(run_date, 1)).redact_text(why.strip())
+    facts = {"env": settings.env, "title": settings.title, "released": ReleaseRecord(by=by, why=redacted, rows=rows)}
     run_id = Archive(settings.archive).start_run(run_date, facts)
     return RunStart(run_id, STAGES[1])
 
@@ -202,8 +202,8 @@ def _require_waivable(source: Source, row: QuarantinedRow) -> None:
     final = [rule for rule in row.rules if rule not in waivable]
     if final:
         raise UsageError(
-            f"{row.source_file} row {row.row_number} cannot be accepted as it is, for nothing can be made of it "
-            f"({'; '.join(final)}); repair it with --fix COLUMN=VALUE."
+            f"{row.source_file} row {row.row_number} cannot be accepted as it is, because it breaks rules that cannot be "
+            f"waived ({'; '.join(final)}); repair it with --fix COLUMN=VALUE."
         )
 
 

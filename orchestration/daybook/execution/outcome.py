@@ -48,16 +48,16 @@ def find_failure(notebook: NotebookNode, seen: ObservedExecution) -> Optional[Fa
     error = seen.error
     if seen.error_reply is not None:
         # The reply has more than the outputs: IPython only prints an unknown magic.
-        name, said = str(seen.error_reply["ename"]), str(seen.error_reply["evalue"]).strip()
+        name, message = str(seen.error_reply["ename"]), str(seen.error_reply["evalue"]).strip()
         if name != "SystemExit":
-            return build_failure(notebook, seen.running, name, said)
-        if ended and said in ("", "0", "None"):
+            return build_failure(notebook, seen.running, name, message)
+        if ended and message in ("", "0", "None"):
             return None
         return build_failure(
             notebook,
             seen.running,
             name,
-            f"the cell exited with code {said or 0} before the stage had ended; remove exit() or sys.exit(), and use "
+            f"the cell exited with code {message or 0} before the stage had ended; remove exit() or sys.exit(), and use "
             "stage.skip(reason) to end a stage early",
         )
     if isinstance(error, PapermillExecutionError):
@@ -94,7 +94,7 @@ def build_failure(notebook: NotebookNode, place: Optional[int], exception: str, 
     cell.execution_count = cell.get("execution_count") or len(executed)
     for each in notebook.cells[index:]:
         if each.cell_type == "code":
-            # papermill marks a cell as completed when its kernel died.
+            # If the kernel died, papermill has marked the cell as completed.
             state = each.metadata.setdefault("papermill", {})
             state["status"] = "failed" if each is cell else "pending"
             state["exception"] = True if each is cell else None

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 HistoryLoader = Callable[[], Iterable[Mapping[str, Any]]]
 """Returns the events of the run's execution, oldest first."""
 _BASELINE_DAYS, _MIN_BASELINE_RUNS = 28, 7
-"""Number of business dates whose runs give the usual duration, and of how many of them there must be a good run."""
+"""Number of earlier business dates whose runs give the usual duration, and the minimum number of successful ones."""
 
 
 def close_run(
@@ -58,7 +58,7 @@ def close_run(
     archive, settings, run_id
         Where the record is written, the deployment and the run.
     outcome, reasons
-        Outcome of the run, and why.
+        Outcome of the run, and its reasons.
     summary
         The published figures of the date, if there are any.
     execution
@@ -76,8 +76,8 @@ def close_run(
     close_abandoned_attempts(archive, settings, run_id)
     attempts = archive.attempts(run_id)
     order = {name: table.columns for layer in LAYERS for name, table in load_tables(layer).items()}
-    begun = archive.started(run_id)
-    ended = compute_ended_at(begun.started_at, begun.clock, least=sum(each.seconds or 0.0 for each in attempts))
+    started = archive.started(run_id)
+    ended = compute_ended_at(started.started_at, started.clock, least=sum(each.seconds or 0.0 for each in attempts))
     run_date = run_date_of(run_id)
     record = RunRecord(
         record="run",
@@ -90,10 +90,10 @@ def close_run(
         currency=settings.currency,
         outcome=outcome,
         reasons=reasons,
-        started_at=begun.started_at,
+        started_at=started.started_at,
         ended_at=ended,
-        seconds=seconds_between(begun.started_at, ended),
-        usual_seconds=None if begun.part_of else _median_seconds(archive, run_date),
+        seconds=seconds_between(started.started_at, ended),
+        usual_seconds=None if started.part_of else _median_seconds(archive, run_date),
         state_machine=ArchivedFile(**state_machine_version()),
         code=CodeVersion(**code_version()),
         # A date whose fingerprint differs from the current one is stale.
@@ -106,10 +106,10 @@ def close_run(
         cost=_compute_cost(archive, settings, run_id, attempts, execution, history),
         lineage=collect_lineage(attempts, order),
     )
-    if begun.approval:
-        record.approval = begun.approval
-    if begun.part_of:
-        record.part_of = begun.part_of
+    if started.approval:
+        record.approval = started.approval
+    if started.part_of:
+        record.part_of = started.part_of
     try:
         redactor = redactor_now() if redactor_now else load_redactor(settings, run_id)
         record = RunRecord.model_validate(redactor.redact_record(record.to_json()))
@@ -121,7 +121,7 @@ def close_run(
 
 
 def _median_seconds(archive: Archive, run_date: date) -> Optional[float]:
-    """Return the median seconds of the good runs of the four weeks before a date; None if there are too few.
+    """Return the median seconds of the successful runs of the four weeks before a date; None if there are too few.
 
     Dates of a backfill do not count: they run side by side and take longer.
     """
@@ -139,20 +139,20 @@ def _compute_cost(
     execution: str,
     history: Optional[HistoryLoader],
 ) -> Optional[RunCost]:
-    """Return the run's cost by the deployment's price table; None without one. Its errors do not keep the run open."""
+    """Return the run's cost by the deployment's price table; None without one. Errors are logged and do not fail the run."""
     if settings.prices is None:
         return None
     try:
         prices = load_prices(settings.prices)
     except DaybookError as error:
-        _log.warning("%s: no cost is noted: %s", run_id, error)
+        _log.warning("%s: no cost is recorded: %s", run_id, error)
         return None
     use = estimate_usage(attempts)
     if history is not None:
         try:
             use = usage_from_history(history(), datetime.now(timezone.utc), execution)
         except Exception as error:  # noqa: BLE001 (a service may fail in any way; the record says that it is an estimate)
-            _log.warning("%s: its cost is an estimate: its history was not told (%s).", run_id, type(error).__name__)
+            _log.warning("%s: its cost is an estimate: its history could not be read (%s).", run_id, type(error).__name__)
     before = archive.read_closing_records(run_id)
     return calculate_cost(use, attempts, prices, before[-1].cost if before else None)
 
@@ -165,5 +165,5 @@ def _write_lineage_events(archive: Archive, settings: Settings, record: RunRecor
         if settings.openlineage_url:
             post_events(events, settings.openlineage_url)
     except Exception as error:  # noqa: BLE001 (a warning in the log, never a failed run)
-        said = str(error) if isinstance(error, DaybookError) else f"no lineage events were made ({type(error).__name__})."
-        _log.warning("%s: %s", record.run_id, said)
+        message = str(error) if isinstance(error, DaybookError) else f"no lineage events were written ({type(error).__name__})."
+        _log.warning("%s: %s", record.run_id, message)

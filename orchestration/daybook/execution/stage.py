@@ -35,7 +35,7 @@ def run_stage(
     overrides: Optional[dict[str, str]] = None,
     extra: Optional[dict[str, Any]] = None,
     history: Optional[HistoryLoader] = None,
-    began: Optional[float] = None,
+    process_start: Optional[float] = None,
 ) -> AttemptRecord:
     """Execute a stage's notebook once and archive the attempt.
 
@@ -51,7 +51,7 @@ def run_stage(
         Further parameters of the notebook.
     history
         Returns the execution's events, from which the cost is measured when the run is closed; else it is estimated.
-    began
+    process_start
         Start of this process, if it was started for this stage only (see ``daybook.records.timings``).
 
     Returns
@@ -64,13 +64,13 @@ def run_stage(
     UsageError
         For parameters and sources that cannot be run at all. Nothing is archived then.
     """
-    phases = PhaseTimer(began)
+    phases = PhaseTimer(process_start)
     phases.end("start")
     settings = load_settings(env, overrides)
     load_source(settings.source)  # It names the personal columns, so nothing can be archived without it.
     day = parse_run_date(run_date)
     if run_date_of(run_id) != day:
-        raise UsageError(f"The run {run_id} is not one of {day}; a run of that date is called daily-{day}-1 or so.")
+        raise UsageError(f"The run {run_id} is not a run of {day}; give an id such as daily-{day}-1.")
     if part_of:
         require_name(part_of, "a backfill")
     path = notebook_path(stage)
@@ -131,9 +131,9 @@ def run_stage(
 
 
 def record_unstarted_failure(
-    stage: str, *, env: str, run_id: str, overrides: Optional[dict[str, str]], error: DaybookError, said: str
+    stage: str, *, env: str, run_id: str, overrides: Optional[dict[str, str]], error: DaybookError, message: str
 ) -> bool:
-    """Write the outcome FAILED of a stage that a permanent ``error`` kept from starting; ``said`` is its redacted message.
+    """Write the outcome FAILED of a stage that a permanent ``error`` kept from starting; ``message`` is the redacted error.
 
     Returns whether the job may end normally. It may not if the settings have no archive, or for notify, because the state
     machine learns of a failure of notify from the exit code only.
@@ -142,8 +142,8 @@ def record_unstarted_failure(
         return False
     try:
         run_date_of(run_id)  # Part of the key.
-        Archive(load_settings(env, overrides).archive).write_unstarted_outcome(run_id, stage, error, said)
+        Archive(load_settings(env, overrides).archive).write_unstarted_outcome(run_id, stage, error, message)
     except (DaybookError, OSError):
-        # ``said`` is reported anyway. It is nearly always the cause here, too: no settings, no archive.
+        # ``message`` is reported anyway. It is nearly always the cause here, too: no settings, no archive.
         return False
     return True

@@ -1,4 +1,4 @@
-"""Run the jobs that are no stages: plan a catch-up of gaps, and summarize an ended backfill."""
+"""Run the jobs that are not stages: plan a catch-up of gaps, and summarize an ended backfill."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plan_gap_backfill(
 ) -> CatchUpPlan:
     """Plan the backfill of gaps, oldest first, and write it where the state machine reads it.
 
-    Only here the clock decides which dates are due. The plan is on record, and each date then runs under its own id.
+    The clock decides here, and nowhere else, which dates are due. The plan is on record, and each date has its own run.
 
     Parameters
     ----------
@@ -77,24 +77,24 @@ def summarize_backfill(settings: Settings, backfill_id: str) -> BackfillRecord:
     started = read_backfill(archive, backfill_id)
     found = read_results(archive, backfill_id)
     unusual = find_unusual_days(settings, [each.run_date for each in found if each.outcome == "SUCCEEDED"])
-    said = f"Daybook {settings.env}: {started.kind} of {started.first} to {started.last}: {_format_counts(found)}"
+    headline = f"Daybook {settings.env}: {started.kind} of {started.first} to {started.last}: {_format_counts(found)}"
     calendar = load_source(settings.source).calendar
     lines = [
-        said,
+        headline,
         *_format_failures(found, calendar),
         *_limit_lines([f"{each.run_date}: {each.warning}" for each in unusual]),
     ]
     if len(lines) > 1:
         lines += ["", "What to do:", f"  daybook show {backfill_id} {settings.command_options}"]
-    message = Notification(subject=format_subject(said), body=format_body(lines))
+    message = Notification(subject=format_subject(headline), body=format_body(lines))
     return close_backfill(archive, backfill_id, unusual_days=unusual, message=message)
 
 
 def find_unusual_days(settings: Settings, days: list[date]) -> list[UnusualDay]:
     """Return the findings of the contracts' history rules on published dates.
 
-    They include those of severity ``error``, which reject a date that runs by itself. A backfill has published it, so people
-    decide.
+    They include those of severity ``error``, which reject a date that runs by itself. A backfill has published it already,
+    so these findings are only reported.
     """
     if not days:
         return []
@@ -118,8 +118,8 @@ def _format_failures(found: list[DateOutcome], calendar: Calendar) -> list[str]:
     grouped = group_items(bad, calendar, day_of=lambda each: each.run_date, like=lambda each: (each.outcome, each.reason))
     lines = []
     for span, (first, *_) in grouped:
-        said = first_line(first.reason) if first.reason else first.run_id if span.dates == 1 else ""
-        lines.append(f"{span} {first.outcome}{f': {said}' if said else ''}")
+        reason = first_line(first.reason) if first.reason else first.run_id if span.dates == 1 else ""
+        lines.append(f"{span} {first.outcome}{f': {reason}' if reason else ''}")
     return _limit_lines(lines)
 
 

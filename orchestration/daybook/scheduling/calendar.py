@@ -1,4 +1,4 @@
-"""The calendar of a deployment, whose last date may be in its data."""
+"""Load the calendar of a deployment. Its last date may come from the data of a snapshot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ANY_DAY = date(2000, 1, 1)
 
 
 def load_calendar(settings: Settings) -> Calendar:
-    """Return the calendar of a deployment's source. That of a snapshot without a last date ends at its newest row."""
+    """Return the calendar of a deployment's source. The calendar of a snapshot without a last date ends at its newest row."""
     source = load_source(settings.source)
     snapshot = source.entities[source.primary]
     if source.calendar.last or snapshot.is_dated or not snapshot.date:
@@ -28,13 +28,13 @@ def load_calendar(settings: Settings) -> Calendar:
         last = _read_last_date(settings, source)
     except DaybookError as error:
         # The runs fail for the same cause. Until it is removed, the calendar has no last date.
-        _log.warning("The last date of the source %s is not known: %s", source.name, error)
+        _log.warning("The last date of the source %s is unknown: %s", source.name, error)
         last = None
     return source.calendar.model_copy(update={"last": last})
 
 
 def _read_last_date(settings: Settings, source: Source) -> Optional[date]:
-    """Return the newest usable date in the snapshot as it lies in landing; None if no file is there."""
+    """Return the newest usable date in the snapshot in landing; None without files."""
     # Imported here: only a snapshot is read.
     from daybook.engines import DuckDBEngine
     from daybook.lake.tables import Lake

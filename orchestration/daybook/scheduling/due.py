@@ -1,4 +1,4 @@
-"""What is due: the state of each business date, from the source's calendar, the newest run of each date and the clock."""
+"""Determine which business dates are due, and the state of each, from the calendar, the newest runs and the time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 from daybook.sources.calendar import Calendar
 
 RUN_TIME = time(2, 0)
-"""The time of day, in UTC, at which the day before is run: at 02:00 UTC of the 24th, the 23rd."""
+"""The time of the nightly run in UTC. The run at 02:00 UTC on the 24th processes the 23rd."""
 
 StateName = Literal["closed", "not due", "never ran", "running", "succeeded", "skipped", "rejected", "failed"]
 """The outcome of the newest run of a date. Without a run: ``closed`` if the calendar does not expect the date, ``not due``
-until its slot has come, ``never ran`` from then on."""
+until its nightly run is due, ``never ran`` after that."""
 
 _MAX_RANGES = 3
 _Item = TypeVar("_Item")
@@ -40,7 +40,7 @@ class DateState:
 
 @dataclass(frozen=True)
 class DateRange:
-    """Dates in a row, both ends included. Dates between them that the calendar does not expect are not counted."""
+    """Consecutive dates, both ends included. Dates between them that the calendar does not expect are not counted."""
 
     first: date
     last: date
@@ -51,14 +51,14 @@ class DateRange:
 
 
 def newest_scheduled_date(moment: datetime) -> date:
-    """Return the newest business date whose slot has come.
+    """Return the newest business date whose nightly run is due.
 
     Raises ``ValueError`` if ``moment`` has no time zone.
     """
     if moment.tzinfo is None:
-        raise ValueError(f"{moment} has no time zone, so nobody can tell which slots have come")
-    slot = timedelta(hours=RUN_TIME.hour, minutes=RUN_TIME.minute)
-    return (moment.astimezone(timezone.utc) - slot).date() - timedelta(days=1)
+        raise ValueError(f"{moment} has no time zone; give a time with its UTC offset")
+    run_time = timedelta(hours=RUN_TIME.hour, minutes=RUN_TIME.minute)
+    return (moment.astimezone(timezone.utc) - run_time).date() - timedelta(days=1)
 
 
 def newest_due_date(calendar: Calendar, moment: datetime) -> Optional[date]:
@@ -81,27 +81,27 @@ def end_of_day(day: date, zone: ZoneInfo) -> datetime:
 def list_date_states(
     calendar: Calendar, newest: Mapping[date, NewestRun], moment: datetime, *, until: Optional[date] = None
 ) -> list[DateState]:
-    """Return every date of the calendar up to the newest due one, and every date with a run, without holes, oldest first.
+    """Return all dates from the first to the newest due date or the last run, without holes, oldest first.
 
-    ``newest`` has the newest run of each date that has one. The dates begin with the calendar's first, or with the first run.
-    ``until`` is a later end than the newest due date; dates after the calendar's last are left out.
+    ``newest`` maps dates to their newest run. The first date is that of the calendar or of the first run, whichever is earlier.
+    ``until`` extends the list beyond the newest due date; dates after the calendar's last are omitted.
     """
     ends = [*newest, *filter(None, [calendar.first])]
     if not ends:
         return []
-    slot = newest_scheduled_date(moment)
-    end = max(slot, until or slot)
+    scheduled = newest_scheduled_date(moment)
+    end = max(scheduled, until or scheduled)
     first, last = min(ends), max([*newest, min(end, calendar.last or end)])
-    return [determine_date_state(calendar, day, newest.get(day), slot) for day in list_dates(first, last)]
+    return [determine_date_state(calendar, day, newest.get(day), scheduled) for day in list_dates(first, last)]
 
 
-def determine_date_state(calendar: Calendar, day: date, run: Optional[NewestRun], slot: date) -> DateState:
-    """Return the state of one date, with its newest run, where ``slot`` is the newest date whose slot has come."""
+def determine_date_state(calendar: Calendar, day: date, run: Optional[NewestRun], newest_scheduled: date) -> DateState:
+    """Return the state of a date with its newest run; ``newest_scheduled`` is the newest date whose nightly run is due."""
     if run is not None:
         return DateState(day, _STATES[run.outcome], run.run_id)
     if not calendar.is_expected(day):
         return DateState(day, "closed")
-    return DateState(day, "never ran" if day <= slot else "not due")
+    return DateState(day, "never ran" if day <= newest_scheduled else "not due")
 
 
 _STATES: dict[str, StateName] = {
@@ -130,7 +130,7 @@ def group_dates(dates: Iterable[date], calendar: Calendar) -> list[DateRange]:
 
 
 def format_dates(dates: Iterable[date], calendar: Calendar) -> str:
-    """Return dates as a list of ranges, the newest ones where there are many."""
+    """Return dates as a list of ranges; older ranges are only counted."""
     found = group_dates(dates, calendar)
     older = sum(each.dates for each in found[:-_MAX_RANGES])
     shown = [str(each) for each in found[-_MAX_RANGES:]]
@@ -140,7 +140,7 @@ def format_dates(dates: Iterable[date], calendar: Calendar) -> str:
 def group_items(
     items: Sequence[_Item], calendar: Calendar, *, day_of: Callable[[_Item], date], like: Callable[[_Item], object]
 ) -> list[tuple[DateRange, list[_Item]]]:
-    """Group items, in the order of their dates, into ranges of dates in a row whose items are alike."""
+    """Group items, which are in the order of their dates, into ranges of consecutive dates with equal ``like(item)``."""
     groups: list[list[_Item]] = []
     for item in items:
         if groups and like(groups[-1][-1]) == like(item) and _is_consecutive(day_of(groups[-1][-1]), day_of(item), calendar):

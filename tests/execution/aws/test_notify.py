@@ -272,7 +272,7 @@ def test_unreadable_history_gives_estimated_cost(archive: Archive, home: Path, c
 
     run = close_run(archive, load_settings("local"), RUN, "FAILED", ["so"], execution=EXECUTION, history=refused)
     assert run.cost.basis == "estimated"
-    assert "its history was not told (PermissionError)" in caplog.text
+    assert "its history could not be read (PermissionError)" in caplog.text
 
 
 def test_history_gives_measured_cost(archive: Archive, home: Path) -> None:
