@@ -1,4 +1,4 @@
-"""Names of columns are compared as SQL compares them."""
+"""Test that names of columns are compared as SQL compares them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_names_equal_in_any_case_form_and_blanks(other: str) -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), [("Maße", "Masse"), ("e", "é"), ("a b", "ab"), ("order_id", "order-id")])
-def test_names_that_sql_tells_apart_differ(one: str, other: str) -> None:
+def test_names_that_differ_in_sql_differ(one: str, other: str) -> None:
     assert column_key(one) != column_key(other)
 
 
@@ -50,7 +50,7 @@ def test_columns_among_keep_their_order_and_spelling() -> None:
     assert matching_columns(["B", "c", "a"], ["A", "b"]) == ["B", "a"]
 
 
-def test_a_repeated_name_is_the_first_of_its_kind() -> None:
+def test_first_repeated_name_is_found() -> None:
     assert find_duplicate_column(["x", "b ", "X", "B"]) == "x"
     assert find_duplicate_column(["x", "", "b"]) is None
     assert find_duplicate_column(["x", "", " "]) == ""

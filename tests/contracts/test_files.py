@@ -1,4 +1,4 @@
-"""Contracts: what a table's file may say, and that the project's own say what the design promises."""
+"""Test how contract files are read and validated, and the contracts of the project."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ def refusal(project, error=ContractError):
     return str(caught.value)
 
 
-def test_a_contract_gives_columns_in_their_order(visits):
+def test_columns_are_in_the_order_of_the_contract(visits):
     assert load_table("silver.visits").columns == ["page", "visitor", "day", "seconds", "version_at"]
 
 
-def test_the_key_is_in_the_order_of_its_positions(visits):
+def test_key_is_in_the_order_of_its_positions(visits):
     assert load_table("silver.visits").key == ["visitor", "page"]
 
 
-def test_keys_and_required_columns_may_not_be_null(visits):
+def test_keys_and_required_columns_are_not_nullable(visits):
     assert load_table("silver.visits").required == ["page", "visitor", "day"]
 
 
-def test_partitions_and_pseudonyms_are_those_the_contract_marks(visits):
+def test_partitions_and_pseudonyms_are_read(visits):
     table = load_table("silver.visits")
     assert (table.partition_by, table.pseudonyms) == (["day"], ["visitor"])
 
 
-def test_types_are_the_same_in_sql_and_arrow(visits):
+def test_types_are_equal_in_sql_and_arrow(visits):
     table = load_table("silver.visits")
     assert table.type_of("seconds") == "DECIMAL(18,4)"
     assert table.arrow_schema == pa.schema(
@@ -75,7 +75,7 @@ def test_types_are_the_same_in_sql_and_arrow(visits):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "expected"),
     [
         ("kind: DataContract\n", "", "key 'kind' is missing; add it."),
         ("status: active", "status: active\ncolour: red", "there is no key 'colour'; remove it."),
@@ -92,13 +92,13 @@ def test_types_are_the_same_in_sql_and_arrow(visits):
         ("- name: visits", "- name: hits", "key 'schema.0.name' is 'hits'; the file holds one table, visits."),
     ],
 )
-def test_a_contract_that_does_not_fit_is_told_with_file_and_key(visits, old, new, told):
+def test_invalid_contract_is_reported_with_file_and_key(visits, old, new, expected):
     visits.replace(FILE, old, new)
-    assert refusal(visits) == f"{FILE}: {told}"
+    assert refusal(visits) == f"{FILE}: {expected}"
 
 
 @pytest.mark.parametrize("given", ["TEXT", "DECIMAL", "DECIMAL(39,4)", "DECIMAL(4,18)", "date"])
-def test_an_unknown_physical_type_is_told_with_those_there_are(visits, given):
+def test_unknown_physical_type_is_reported_with_known_ones(visits, given):
     visits.replace(FILE, '"DECIMAL(18,4)"', f'"{given}"')
     assert refusal(visits) == (
         f"{FILE}: key 'schema.0.properties.3': column 'seconds' has physicalType {given!r}; allowed: VARCHAR, DATE, "
@@ -107,7 +107,7 @@ def test_an_unknown_physical_type_is_told_with_those_there_are(visits, given):
 
 
 @pytest.mark.parametrize(
-    ("added", "told"),
+    ("added", "expected"),
     [
         ("logicalTypeOptions: {minimum: 1}", "column 'page' is a string, which has no minimum or maximum"),
         ("logicalTypeOptions: {pattern: '['}", "pattern '[' is no regular expression"),
@@ -137,15 +137,15 @@ def test_an_unknown_physical_type_is_told_with_those_there_are(visits, given):
         ),
     ],
 )
-def test_a_rule_that_does_not_fit_is_told_with_file_and_key(visits, added, told):
+def test_invalid_rule_is_reported_with_file_and_key(visits, added, expected):
     visits.replace(FILE, "primaryKeyPosition: 2}", f"primaryKeyPosition: 2,\n         {added}}}")
-    said = refusal(visits)
-    assert said.startswith(f"{FILE}: ")
-    assert told in said
+    message = refusal(visits)
+    assert message.startswith(f"{FILE}: ")
+    assert expected in message
 
 
 @pytest.mark.parametrize(
-    ("added", "told"),
+    ("added", "expected"),
     [
         ("{metric: nullValues, mustBe: 0}", "nullValues is a rule on a column"),
         ("{metric: duplicateValues, mustBe: 0, arguments: {properties: [colour]}}", "a rule names the column 'colour'"),
@@ -154,13 +154,13 @@ def test_a_rule_that_does_not_fit_is_told_with_file_and_key(visits, added, told)
         ("{metric: rowCount, mustBe: 1, severity: bad}", "it should be 'error' or 'warning'"),
     ],
 )
-def test_a_rule_of_a_table_that_does_not_fit_is_told(visits, added, told):
+def test_invalid_rule_of_a_table_is_reported(visits, added, expected):
     visits.write(FILE, f"{VISITS}    quality: [{added}]\n")
-    assert told in refusal(visits)
+    assert expected in refusal(visits)
 
 
 @pytest.mark.parametrize(
-    ("added", "told"),
+    ("added", "expected"),
     [
         (
             "{property: colour, value: red}",
@@ -174,9 +174,9 @@ def test_a_rule_of_a_table_that_does_not_fit_is_told(visits, added, told):
         ("{property: rowPosition, value: page}", "table 'visits': the custom property 'rowPosition' is not valid"),
     ],
 )
-def test_a_wrong_custom_property_of_a_table_is_refused(visits, added, told):
+def test_a_wrong_custom_property_of_a_table_is_refused(visits, added, expected):
     visits.write(FILE, f"{VISITS}    customProperties: [{added}]\n")
-    assert told in refusal(visits)
+    assert expected in refusal(visits)
 
 
 def test_a_wrong_custom_property_of_a_column_is_refused(visits):
@@ -185,7 +185,7 @@ def test_a_wrong_custom_property_of_a_column_is_refused(visits):
 
 
 @pytest.mark.parametrize(
-    ("added", "told"),
+    ("added", "expected"),
     [
         ("", "'visits' needs the custom property affects"),
         (
@@ -200,11 +200,11 @@ def test_a_wrong_custom_property_of_a_column_is_refused(visits):
         ("{property: affects, value: {dates_of: day, first_of: page}}", "has first_of, which only 'orders' can have"),
     ],
 )
-def test_dates_that_a_table_cannot_affect_are_refused(visits, added, told):
+def test_dates_that_a_table_cannot_affect_are_refused(visits, added, expected):
     visits.write(FILE, f"{VISITS}    customProperties: [{added}]\n" if added else VISITS)
     with pytest.raises(ContractError) as caught:
         affected_dates(load_table("silver.visits"))
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_table_affects_the_dates_of_rows_it_refers_to(visits):
@@ -236,7 +236,7 @@ def test_a_figure_is_watched_only_where_a_date_has_one_row(project):
 
 
 @pytest.mark.parametrize(
-    ("promise", "told"),
+    ("promise", "expected"),
     [
         (
             "{property: freshness, value: 1, unit: d, element: visits.hour}",
@@ -246,12 +246,12 @@ def test_a_figure_is_watched_only_where_a_date_has_one_row(project):
         ("{property: colour, value: 1, unit: h}", "it should be 'latency', 'freshness', 'retention' or 'frequency'"),
     ],
 )
-def test_a_promise_that_does_not_fit_is_told(visits, promise, told):
+def test_invalid_sla_property_is_reported(visits, promise, expected):
     visits.write(FILE, f"{VISITS}slaProperties: [{promise}]\n")
-    assert told in refusal(visits)
+    assert expected in refusal(visits)
 
 
-def test_every_gold_table_is_promised_within_a_day_and_the_days_themselves_fresh():
+def test_every_gold_table_has_a_latency_of_a_day():
     for table in load_tables("gold").values():
         assert [(each.value, each.unit) for each in table.sla if each.property == "latency"] == [(24, "h")]
     fresh = [each for each in load_table("gold.daily_sales").sla if each.property == "freshness"]
@@ -268,13 +268,13 @@ def test_a_table_needs_columns(visits):
     assert refusal(visits).startswith(f"{FILE}: key 'schema.0.properties' is []: it should have at least 1 item")
 
 
-def test_broken_yaml_is_told_with_its_line(visits):
+def test_broken_yaml_is_reported_with_its_line(visits):
     visits.replace(FILE, "id: daybook", "id: [daybook")
     assert refusal(visits, ParamsError).startswith(f"{FILE}, line 4: not valid YAML (")
 
 
 @pytest.mark.parametrize("name", ["silver.clicks", "bronze.orders", "orders"])
-def test_a_table_without_a_contract_is_told_with_those_that_have_one(name):
+def test_unknown_table_is_reported_with_the_known_ones(name):
     with pytest.raises(ContractError) as caught:
         load_table(name)
     known = ", ".join([*load_tables("silver"), *load_tables("gold")])
@@ -282,13 +282,13 @@ def test_a_table_without_a_contract_is_told_with_those_that_have_one(name):
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_every_contract_of_the_project_gives_types_that_tables_can_have(layer):
+def test_contracts_of_the_project_have_valid_types(layer):
     for table in load_tables(layer).values():
         assert table.arrow_schema.names == table.columns
 
 
 @pytest.mark.parametrize("name", sorted(load_tables("silver")))
-def test_every_silver_row_says_how_new_it_is_and_when_it_landed(name):
+def test_every_silver_table_has_version_and_landing_dates(name):
     table = load_table(name)
     assert (table.type_of("version_at"), table.type_of("landed_on")) == ("TIMESTAMPTZ", "DATE")
     assert {"version_at", "landed_on"} <= set(table.required)
@@ -303,7 +303,7 @@ def test_money_is_never_a_float(name):
 
 
 @pytest.mark.parametrize("name", ["silver.orders", "silver.customers"])
-def test_a_customer_is_only_a_pseudonym(name):
+def test_customers_are_pseudonyms(name):
     assert load_table(name).pseudonyms == ["customer_key"]
 
 
@@ -343,25 +343,25 @@ def test_daily_sales_has_one_row_per_order_date_with_its_figures():
 
 
 def in_a_fork(read):
-    """What a child process reads, though this one has read before."""
+    """Return the result of ``read`` in a child process."""
     receiving, sending = os.pipe()
     child = os.fork()
     if child == 0:
         os.write(sending, repr(read()).encode())
         os._exit(0)
     os.close(sending)
-    with os.fdopen(receiving) as told:
-        said = told.read()
+    with os.fdopen(receiving) as pipe:
+        result = pipe.read()
     os.waitpid(child, 0)
-    return said
+    return result
 
 
-def test_a_fork_takes_over_contracts_that_still_say_the_same(visits):
+def test_fork_uses_unchanged_contracts_of_its_parent(visits):
     of_parent = load_table("silver.visits")
     assert in_a_fork(lambda: id(load_table("silver.visits"))) == repr(id(of_parent))
 
 
-def test_a_fork_reads_anew_what_has_changed_since(visits):
+def test_fork_reads_changed_contracts_again(visits):
     load_table("silver.visits")
     visits.write(FILE, VISITS.replace("name: seconds", "name: minutes"))
     assert "minutes" in in_a_fork(lambda: load_table("silver.visits").columns)
@@ -371,13 +371,13 @@ SIZE = "Größe"
 DECOMPOSED = unicodedata.normalize("NFD", SIZE)
 
 
-def test_names_are_composed_and_without_blanks(visits):
+def test_names_are_composed_and_stripped(visits):
     visits.replace(FILE, "name: seconds", f"name: ' {DECOMPOSED} '")
     assert SIZE in load_table("silver.visits").columns
 
 
 @pytest.mark.parametrize("name", ["PAGE", "' page'"])
-def test_columns_that_sql_does_not_tell_apart_are_refused(visits, name):
+def test_columns_that_are_equal_in_sql_are_refused(visits, name):
     visits.replace(FILE, "name: seconds", f"name: {name}")
     assert refusal(visits) == f"{FILE}: key 'schema.0': column 'page' stands twice; remove one."
 
@@ -395,7 +395,7 @@ def test_a_query_finds_a_column_in_any_unicode_form(visits):
     assert load_table("silver.visits").quality[0].query == f'SELECT max("{SIZE}") FROM x'
 
 
-def test_a_foreign_key_and_a_promise_name_columns_in_any_case(visits):
+def test_foreign_keys_and_slas_name_columns_in_any_case(visits):
     text = VISITS.replace("name: page,", "name: page, relationships: [{to: visits.PAGE}],")
     promise = "slaProperties: [{property: freshness, value: 1, unit: d, element: visits.DAY}]\n"
     visits.write(FILE, text + promise)

@@ -1,4 +1,4 @@
-"""The project's contracts are Open Data Contract Standard, by the standard's own model and schema."""
+"""Test that the project's contracts follow the Open Data Contract Standard, with its published model and schema."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_contract_fits_the_published_schema(path):
     assert [each.message for each in validator.iter_errors(yaml.safe_load(path.read_text(encoding="utf-8")))] == []
 
 
-def test_the_published_schema_would_refuse_a_mistake():
+def test_published_schema_refuses_a_mistake():
     schema = json.loads(OpenDataContractStandard.json_schema())
     contract = yaml.safe_load(CONTRACTS[0].read_text(encoding="utf-8"))
     contract["schema"][0]["properties"][0]["quality"] = [{"metric": "sadValues", "mustBe": 0}]
