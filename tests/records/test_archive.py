@@ -1,4 +1,4 @@
-"""The archive: names taken once, records written once and in order, and what they say of a run that was cut off."""
+"""Test that the archive takes each id once, writes each record once, and describes interrupted runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def attempt(stage: str = "ingest", number: int = 1, **others: Any) -> AttemptRec
 
 
 def names(archive: Archive) -> list[str]:
-    """What the run's folder holds."""
+    """Return the files in the folder of the run."""
     return [key.rsplit("/", 1)[1] for key in archive.store.keys(FOLDER)]
 
 
@@ -53,7 +53,7 @@ def content(archive: Archive) -> dict[str, bytes]:
     return {key: archive.store.read(key) for key in archive.store.keys("")}
 
 
-# The name is the lock
+# Run ids
 
 
 def test_the_first_run_of_a_date_is_number_one(archive: Archive) -> None:
@@ -65,12 +65,12 @@ def test_the_next_run_of_a_date_has_the_next_number(archive: Archive) -> None:
     assert [archive.start_run(DAY, {}) for _ in range(11)][-2:] == ["daily-2025-11-30-10", "daily-2025-11-30-11"]
 
 
-def test_dates_are_numbered_apart(archive: Archive) -> None:
+def test_dates_are_numbered_separately(archive: Archive) -> None:
     archive.start_run(DAY, {})
     assert archive.start_run(date(2025, 12, 1), {}) == "daily-2025-12-01-1"
 
 
-def test_starting_a_run_keeps_the_facts_given(archive: Archive) -> None:
+def test_start_record_has_the_given_facts(archive: Archive) -> None:
     archive.start_run(DAY, {"env": "local"})
     started = json.loads(archive.store.read(f"{FOLDER}/started.json"))
     assert started["run_id"] == RUN
@@ -78,20 +78,20 @@ def test_starting_a_run_keeps_the_facts_given(archive: Archive) -> None:
     assert parse_timestamp(started["started_at"]).tzinfo is not None
 
 
-def test_starters_at_the_same_time_never_get_the_same_name(archive: Archive) -> None:
+def test_concurrent_starts_get_different_ids(archive: Archive) -> None:
     with ThreadPoolExecutor(8) as pool:
         given = list(pool.map(lambda _: archive.start_run(DAY, {}), range(16)))
     assert sorted(given) == sorted(f"daily-2025-11-30-{number}" for number in range(1, 17))
 
 
-def test_a_name_taken_between_looking_and_writing_is_left_to_the_other(archive: Archive, monkeypatch: Any) -> None:
+def test_id_taken_before_the_write_is_not_reused(archive: Archive, monkeypatch: Any) -> None:
     archive.start_run(DAY, {"env": "theirs"})
     monkeypatch.setattr(archive, "run_ids", lambda run_date=None: [])
     assert archive.start_run(DAY, {"env": "mine"}) == "daily-2025-11-30-2"
     assert archive.run(RUN).env == "theirs"
 
 
-def test_a_name_given_by_a_service_is_taken_once(archive: Archive) -> None:
+def test_given_run_id_is_taken_once(archive: Archive) -> None:
     archive.ensure_started(RUN)
     before = content(archive)
     archive.ensure_started(RUN)
@@ -107,20 +107,20 @@ def test_attempts_of_a_stage_are_numbered_from_one(archive: Archive) -> None:
     assert archive.claim_attempt(RUN, "validate", {}) == 1
 
 
-def test_claims_at_the_same_time_get_different_numbers(archive: Archive) -> None:
+def test_concurrent_claims_get_different_numbers(archive: Archive) -> None:
     with ThreadPoolExecutor(8) as pool:
         numbers = list(pool.map(lambda _: archive.claim_attempt(RUN, "ingest", {}), range(12)))
     assert sorted(numbers) == list(range(1, 13))
 
 
-def test_an_attempt_leaves_record_notebook_and_page(archive: Archive) -> None:
+def test_attempt_has_record_notebook_and_page(archive: Archive) -> None:
     archive.write_attempt(attempt("transform", 2), b"{}", b"<p>")
     assert names(archive) == ["3_transform.attempt-2.html", "3_transform.attempt-2.ipynb", "3_transform.attempt-2.json"]
     assert archive.store.read(f"{FOLDER}/3_transform.attempt-2.ipynb") == b"{}"
     assert archive.store.read(f"{FOLDER}/3_transform.attempt-2.html") == b"<p>"
 
 
-def test_the_record_holds_the_digests_of_notebook_and_page(archive: Archive) -> None:
+def test_record_has_the_digests_of_notebook_and_page(archive: Archive) -> None:
     returned = archive.write_attempt(attempt(), b"notebook", b"page")
     (stored,) = archive.attempts(RUN)
     assert stored == returned
@@ -138,7 +138,7 @@ def test_an_attempt_is_never_overwritten(archive: Archive) -> None:
     assert content(archive) == before
 
 
-def test_the_record_is_there_when_the_notebook_cannot_be_written(archive: Archive, monkeypatch: Any) -> None:
+def test_record_is_written_before_the_notebook(archive: Archive, monkeypatch: Any) -> None:
     create = archive.store.create
 
     def full(key: str, data: bytes) -> None:
@@ -162,7 +162,7 @@ def test_attempts_are_in_order_of_stage_and_number(archive: Archive) -> None:
     assert found == [("ingest", 1), ("validate", 9), ("validate", 10), ("notify", 1)]
 
 
-def test_attempts_of_run_one_are_not_those_of_run_ten(archive: Archive) -> None:
+def test_attempts_of_runs_1_and_10_are_separate(archive: Archive) -> None:
     archive.write_attempt(attempt(run_id="daily-2025-11-30-10"), b"", b"")
     assert archive.attempts(RUN) == []
 
@@ -176,7 +176,7 @@ def test_a_claim_without_a_record_is_an_abandoned_attempt(archive: Archive) -> N
     assert found == [("validate", 1, "two"), ("validate", 2, "three")]
 
 
-def test_an_outcome_is_that_of_the_last_attempt(archive: Archive) -> None:
+def test_outcome_is_that_of_the_last_attempt(archive: Archive) -> None:
     failure = {"cell": 4, "exception": "FormatError", "message": "a.csv is a ZIP file.\nMore.", "permanent": True}
     for number, outcome, failed in [(1, "FAILED", failure), (2, "SUCCEEDED", None)]:
         permanent = failed is not None
@@ -197,11 +197,11 @@ def test_an_outcome_is_that_of_the_last_attempt(archive: Archive) -> None:
 # Runs
 
 
-def test_a_run_without_a_closing_record_is_lost_unless_somebody_works_on_it(archive: Archive) -> None:
+def test_open_run_is_lost_unless_its_date_is_locked(archive: Archive) -> None:
     archive.start_run(DAY, {"env": "local"})
     archive.write_attempt(attempt(), b"", b"")
     with DateLock(archive.store.uri, DAY) as lock:
-        # A holder that has not said yet for which run may be there for this one.
+        # A holder without a run id yet may be the process of this run.
         assert archive.run(RUN).state == "running"
         lock.write_holder("daily-2025-11-30-2")
         assert archive.run(RUN).state == "lost"
@@ -215,7 +215,7 @@ def test_a_run_without_a_closing_record_is_lost_unless_somebody_works_on_it(arch
     assert [each.stage for each in found.stages] == ["ingest"]
 
 
-def test_a_run_that_goes_on_after_its_record_is_running_again(archive: Archive) -> None:
+def test_resumed_run_is_running_again(archive: Archive) -> None:
     archive.start_run(DAY, {})
     archive.write_run(run_record(RUN, "FAILED"))
     with DateLock(archive.store.uri, DAY) as lock:
@@ -236,7 +236,7 @@ def test_a_run_with_a_closing_record_is_closed(archive: Archive) -> None:
     }
 
 
-def test_a_resumed_run_gets_a_further_record_and_the_newest_counts(archive: Archive) -> None:
+def test_newest_record_of_a_resumed_run_counts(archive: Archive) -> None:
     archive.start_run(DAY, {})
     for number in range(12):
         archive.write_run(run_record(RUN, reasons=[f"record {number}"]))
@@ -245,14 +245,14 @@ def test_a_resumed_run_gets_a_further_record_and_the_newest_counts(archive: Arch
     assert json.loads(archive.store.read(f"{FOLDER}/run.json"))["reasons"] == ["record 0"]
 
 
-def test_a_run_cannot_be_resumed_for_ever(archive: Archive) -> None:
+def test_number_of_closing_records_is_limited(archive: Archive) -> None:
     for number in range(100):
         archive.store.create(f"{FOLDER}/run{f'.redrive-{number}' if number else ''}.json", b"{}")
     with pytest.raises(ArchiveError, match=rf"^{RUN} has been resumed 99 times; start a new run\.$"):
         archive.write_run(run_record(RUN))
 
 
-def test_the_history_of_a_run_is_its_newest(archive: Archive) -> None:
+def test_history_of_a_run_is_its_newest(archive: Archive) -> None:
     archive.write_history(RUN, b'{"id": 1}\n')
     archive.write_history(RUN, b'{"id": 1}\n{"id": 2}\n')
     assert archive.history(RUN) == [{"id": 1}, {"id": 2}]
@@ -264,7 +264,7 @@ def test_a_run_without_archived_events_has_no_history(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize("look", ["run", "history"])
-def test_what_is_no_runs_name_is_said_to_be_none(archive: Archive, look: str) -> None:
+def test_invalid_run_id_is_refused(archive: Archive, look: str) -> None:
     with pytest.raises(UsageError) as caught:
         getattr(archive, look)("nightly-7")
     assert str(caught.value) == (
@@ -272,7 +272,7 @@ def test_what_is_no_runs_name_is_said_to_be_none(archive: Archive, look: str) ->
     )
 
 
-def test_what_a_kill_kept_from_being_written_is_named(archive: Archive) -> None:
+def test_files_missing_after_a_kill_are_listed(archive: Archive) -> None:
     archive.start_run(DAY, {})
     archive.write_attempt(attempt(), b"notebook", b"page")
     lost = attempt("validate", notebook={"file": "2_validate.attempt-1.ipynb"}, html={"file": "2_validate.attempt-1.html"})
@@ -293,7 +293,7 @@ def test_what_a_kill_kept_from_being_written_is_named(archive: Archive) -> None:
     assert archive.run(RUN).missing == []
 
 
-def test_a_withheld_notebook_is_not_missed(archive: Archive) -> None:
+def test_withheld_notebook_is_not_missing(archive: Archive) -> None:
     archive.start_run(DAY, {})
     archive.write_attempt(attempt(), None, None)
     assert [each.missing for each in archive.run(RUN).stages] == [[]]
@@ -308,7 +308,7 @@ def test_closing_records_are_counted(archive: Archive) -> None:
     assert counts == [0, 1, 2]
 
 
-def test_a_name_that_could_not_be_written_is_no_taken_one(archive: Archive, disks: Any, tmp_path: Path) -> None:
+def test_id_that_could_not_be_written_is_free(archive: Archive, disks: Any, tmp_path: Path) -> None:
     disk = disks.mount(tmp_path / "archive")
     disk.fill()
     with pytest.raises(StorageError, match=r"daily-2025-11-30-1/started\.json could not be written: its disk is full"):
@@ -321,7 +321,7 @@ def test_a_name_that_could_not_be_written_is_no_taken_one(archive: Archive, disk
         archive.claim_attempt(RUN, "ingest", {})
 
 
-def test_an_unknown_run_is_said_to_be_unknown(archive: Archive) -> None:
+def test_unknown_run_is_reported(archive: Archive) -> None:
     archive.start_run(DAY, {})
     with pytest.raises(UsageError) as caught:
         archive.run("daily-2025-11-30-2")
@@ -338,10 +338,10 @@ def test_runs_are_listed_by_date_and_number(archive: Archive) -> None:
     assert archive.run_ids(date(2025, 1, 1)) == []
 
 
-# How records are written
+# Format of records
 
 
-def test_checkpoints_of_an_editor_are_no_runs(archive: Archive, tmp_path: Path) -> None:
+def test_editor_checkpoints_are_not_runs(archive: Archive, tmp_path: Path) -> None:
     archive.start_run(DAY, {})
     checkpoint = tmp_path / "archive" / "run_date=2025-11-30" / ".ipynb_checkpoints" / "4_aggregate-checkpoint.ipynb"
     checkpoint.parent.mkdir()
@@ -349,14 +349,14 @@ def test_checkpoints_of_an_editor_are_no_runs(archive: Archive, tmp_path: Path) 
     assert archive.run_ids() == archive.run_ids(DAY) == [RUN]
 
 
-def test_a_moment_is_written_in_utc_to_the_millisecond_and_read_back() -> None:
+def test_timestamps_are_utc_milliseconds_and_round_trip() -> None:
     before = datetime.now(timezone.utc)
     text = current_timestamp()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text)
     assert abs(parse_timestamp(text) - before) < timedelta(seconds=60)
 
 
-def test_a_record_is_readable_json_with_letters_as_they_are() -> None:
+def test_records_are_indented_json_without_escapes() -> None:
     assert serialize_record({"stadt": "Köln", "day": DAY}) == '{\n  "stadt": "Köln",\n  "day": "2025-11-30"\n}\n'.encode()
 
 
@@ -364,7 +364,7 @@ def test_a_digest_is_sha_256() -> None:
     assert sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_an_attempts_files_begin_with_its_notebooks_name() -> None:
+def test_files_of_an_attempt_begin_with_the_notebook_name() -> None:
     assert attempt_name("quality", 3) == "5_quality.attempt-3"
 
 
@@ -386,6 +386,6 @@ def test_a_failure_is_one_sentence(failure: dict[str, Any], sentence: str) -> No
     assert describe_failure(attempt("transform", 2, failure=failure)) == sentence
 
 
-def test_endless_first_line_is_cut() -> None:
+def test_long_first_line_is_cut() -> None:
     assert first_line("  short\nsecond") == "short"
     assert first_line("x" * 5_000_000 + "\nsecond") == "x" * 2_000 + " [left out: 4,998,000 characters]"

@@ -1,4 +1,4 @@
-"""What a run costs: measured from its execution's history, estimated without one, in decimals that add up."""
+"""Test the cost of a run: measured from the history of its execution, or estimated."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def attempt(stage: str, seconds: float = 2.5, outcome: str = "SUCCEEDED", number
 
 
 class Story:
-    """An execution's history as boto3 gives it, told state by state."""
+    """The history of an execution in the form of boto3, which is built state by state."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -71,11 +71,11 @@ class Story:
         self.add("TaskSubmitted", 1)
 
     def end(self, seconds: int, *, dpu: float = 0.0625, failed: bool = False) -> None:
-        told = json.dumps({"ExecutionTime": seconds, "MaxCapacity": dpu, "JobRunState": "FAILED" if failed else "SUCCEEDED"})
+        cause = json.dumps({"ExecutionTime": seconds, "MaxCapacity": dpu, "JobRunState": "FAILED" if failed else "SUCCEEDED"})
         if failed:
-            self.add("TaskFailed", seconds, taskFailedEventDetails={"error": "States.TaskFailed", "cause": told})
+            self.add("TaskFailed", seconds, taskFailedEventDetails={"error": "States.TaskFailed", "cause": cause})
         else:
-            self.add("TaskSucceeded", seconds, taskSucceededEventDetails={"output": told})
+            self.add("TaskSucceeded", seconds, taskSucceededEventDetails={"output": cause})
 
     @property
     def use(self) -> ExecutionUsage:
@@ -85,7 +85,7 @@ class Story:
 # Measured
 
 
-def test_each_run_of_a_job_is_counted_as_glue_tells_it_also_one_that_failed() -> None:
+def test_each_job_run_counts_including_failed_ones() -> None:
     story = Story()
     story.enter("Task")
     story.start("ingest")
@@ -101,7 +101,7 @@ def test_each_run_of_a_job_is_counted_as_glue_tells_it_also_one_that_failed() ->
     assert story.use.transitions == 3
 
 
-def test_a_job_that_waits_for_another_run_has_not_been_started() -> None:
+def test_waiting_job_is_not_counted() -> None:
     story = Story()
     story.enter("Task")
     for _ in range(2):
@@ -114,7 +114,7 @@ def test_a_job_that_waits_for_another_run_has_not_been_started() -> None:
     assert story.use.transitions == 3
 
 
-def test_a_job_that_ran_out_of_time_is_counted_from_its_start_to_its_end() -> None:
+def test_timed_out_job_counts_from_start_to_end() -> None:
     story = Story()
     story.enter("Task")
     story.start("quality")
@@ -122,7 +122,7 @@ def test_a_job_that_ran_out_of_time_is_counted_from_its_start_to_its_end() -> No
     assert story.use.jobs == [JobUsage("quality", 1, 3600)]
 
 
-def test_the_job_that_looks_is_counted_so_far_and_the_states_to_come() -> None:
+def test_running_job_and_remaining_states_count() -> None:
     story = Story()
     story.enter("Task")
     story.start("notify")
@@ -131,7 +131,7 @@ def test_the_job_that_looks_is_counted_so_far_and_the_states_to_come() -> None:
     assert story.use.transitions == 1 + 2
 
 
-def test_a_task_that_reads_an_object_is_no_job() -> None:
+def test_task_that_reads_an_object_is_not_a_job() -> None:
     story = Story()
     story.enter("Task")
     details = {"resourceType": "aws-sdk:s3", "parameters": json.dumps({"Bucket": "b", "Key": "k"})}
@@ -140,8 +140,8 @@ def test_a_task_that_reads_an_object_is_no_job() -> None:
     assert (story.use.jobs, story.use.transitions) == ([], 1)
 
 
-def test_history_of_the_machine_itself_comes_to_what_the_estimate_says(tmp_path: Any) -> None:
-    """The interpreter's events, of a run with a retry: as many states as the estimate assumes, the same attempts."""
+def test_history_of_a_retried_run_matches_the_estimate(tmp_path: Any) -> None:
+    """Compare the events of a run with a retry: they have the states and attempts that the estimate assumes."""
     execution = run_daily(tmp_path, [ok(), ok(), fails(), ok(), ok(), ok(), ok()])
     used = usage_from_history(execution.events, BEGAN, ARN)
     stages = ["ingest", "validate", "transform", "transform", "aggregate", "quality", "notify"]
@@ -153,7 +153,7 @@ def test_history_of_the_machine_itself_comes_to_what_the_estimate_says(tmp_path:
     assert estimate_usage(attempts).transitions == used.transitions
 
 
-def test_history_of_a_failed_run_comes_to_what_the_estimate_says(tmp_path: Any) -> None:
+def test_history_of_a_failed_run_matches_the_estimate(tmp_path: Any) -> None:
     execution = run_daily(tmp_path, [ok(), *[fails()] * 4, ok()])
     assert execution.status == "FAILED"
     attempts = [attempt("ingest"), *(attempt("validate", outcome="FAILED", number=number) for number in (1, 2, 3, 4))]
@@ -181,18 +181,18 @@ def fails() -> Any:
 
 
 def run_daily(tmp_path: Any, script: list[Any], *outcomes: str) -> Any:
-    """The project's own machine, with jobs that play a script and stages of these outcomes, then good ones."""
+    """Run the project's state machine with scripted jobs, and stages with these outcomes, then SUCCEEDED."""
     import random
 
     from asl_local import FakeClock, StateMachine, run_execution
     from daybook.records.fingerprint import state_machine_path
 
-    told = [{"Body": json.dumps({"outcome": each})} for each in [*outcomes, *["SUCCEEDED"] * 9]]
+    replies = [{"Body": json.dumps({"outcome": each})} for each in [*outcomes, *["SUCCEEDED"] * 9]]
     return run_execution(
         StateMachine.load(state_machine_path()),
         name="daily-2025-11-30-1",
         input={"env": "local", "run_date": "2025-11-30", "overrides": {}, "archive": {"bucket": "b", "prefix": ""}},
-        services={JOB: ScriptedService(*script), GET: ScriptedService(*told)},
+        services={JOB: ScriptedService(*script), GET: ScriptedService(*replies)},
         journal=tmp_path / "history.jsonl",
         clock=FakeClock(),
         random=random.Random(7),  # noqa: S311
@@ -209,7 +209,7 @@ def test_amounts_are_decimals_that_add_up() -> None:
     attempts = [attempt("ingest", requests={"reads": 200, "writes": 30}), attempt("notify", requests={"reads": 50})]
     cost = calculate_cost(use, attempts, PRICES)
     assert [each.amount for each in cost.jobs] == ["0.00072569", "0.00745556", "0.00045833"]
-    # A minute at least.
+    # At least one minute is billed.
     assert [each.seconds for each in cost.jobs] == [95, 61, 60]
     assert cost.transitions == CostLine(count=27, amount="0.00067500")
     assert (cost.writes, cost.reads) == (CostLine(count=30, amount="0.00015000"), CostLine(count=250, amount="0.00010000"))
@@ -219,7 +219,7 @@ def test_amounts_are_decimals_that_add_up() -> None:
     assert RunCost.model_validate_json(json.dumps(cost.to_json())) == cost
 
 
-def test_an_estimate_says_so_and_does_not_call_uncounted_requests_none() -> None:
+def test_estimate_is_marked_and_lists_uncounted_parts() -> None:
     cost = calculate_cost(estimate_usage([attempt("ingest", 61.2), attempt("notify", 1.0)]), [], PRICES)
     assert [(each.stage, each.seconds, each.dpu) for each in cost.jobs] == [
         ("ingest", 62, "0.0625"),
@@ -228,7 +228,7 @@ def test_an_estimate_says_so_and_does_not_call_uncounted_requests_none() -> None
     assert (cost.basis, cost.writes.count, cost.not_counted) == ("estimated", None, [ALL_REQUESTS])
 
 
-def test_what_has_no_price_is_left_out_and_named() -> None:
+def test_parts_without_a_price_are_listed() -> None:
     prices = PRICES.model_copy(update={"states_thousand_transitions": None})
     cost = calculate_cost(ExecutionUsage([JobUsage("ingest", 1, 60)], 27, ARN), [], prices)
     assert (cost.transitions, cost.total) == (CostLine(count=27, amount=None), "0.00045833")
@@ -236,12 +236,12 @@ def test_what_has_no_price_is_left_out_and_named() -> None:
     assert "states" not in cost_by_part(cost)
 
 
-def test_a_run_that_goes_on_in_another_execution_costs_both() -> None:
+def test_resumed_run_costs_both_executions() -> None:
     first = calculate_cost(ExecutionUsage([JobUsage("ingest", 1, 60)], 9, ARN), [], PRICES)
     again = calculate_cost(ExecutionUsage([JobUsage("ingest", 1, 70)], 7, f"{ARN}-resumed-1"), [], PRICES, first)
     assert [each.seconds for each in again.jobs] == [60, 70]
     assert again.transitions.count == 16
-    # The same execution once more, looked at later, takes its own place.
+    # A later reading of the same execution replaces the earlier one.
     later = calculate_cost(
         ExecutionUsage([JobUsage("ingest", 1, 70), JobUsage("notify", 1, 60)], 12, f"{ARN}-resumed-1"), [], PRICES, again
     )
@@ -256,7 +256,7 @@ def run(name: str, cost: Optional[RunCost]) -> RunRecord:
     return run_record(name, cost=cost)
 
 
-def test_runs_are_summed_by_date_and_stage_and_those_without_a_cost_are_named() -> None:
+def test_costs_are_summed_by_date_and_stage() -> None:
     one = calculate_cost(ExecutionUsage([JobUsage("ingest", 1, 60), JobUsage("notify", 1, 60)], 10, ARN), [], PRICES)
     two = calculate_cost(estimate_usage([attempt("ingest")]), [], PRICES)
     names = ["daily-2025-11-29-1", "daily-2025-11-30-1", "daily-2025-11-30-2", "daily-2025-11-30-3"]
@@ -269,7 +269,7 @@ def test_runs_are_summed_by_date_and_stage_and_those_without_a_cost_are_named() 
     assert (found.bases, found.prices) == (("estimated", "measured"), ("us-east-1 as of 2026-06-30",))
 
 
-def test_currencies_are_not_added_up() -> None:
+def test_currencies_are_summed_separately() -> None:
     dear = calculate_cost(
         ExecutionUsage([JobUsage("ingest", 1, 60)], 10, ARN), [], PRICES.model_copy(update={"currency": "CNY"})
     )
@@ -278,26 +278,26 @@ def test_currencies_are_not_added_up() -> None:
     assert [(each.currency, each.runs) for each in sums] == [("CNY", 1), ("USD", 1)]
 
 
-def test_no_runs_cost_nothing() -> None:
+def test_sum_of_no_runs_is_zero() -> None:
     (found,) = sum_costs([])
     assert (found.runs, found.total, found.by_stage) == (0, Decimal(0), {})
 
 
-# The table
+# Price tables
 
 
 @pytest.mark.parametrize("name", list_price_tables())
-def test_every_price_table_of_the_project_is_read_with_its_region(name: str) -> None:
+def test_price_tables_of_the_project_are_valid(name: str) -> None:
     prices = load_prices(name)
     assert prices.region == name
     assert prices.glue_dpu_hour
 
 
-def test_prices_are_read_as_they_are_written() -> None:
+def test_prices_are_exact_decimals() -> None:
     assert load_prices("us-east-1") == PRICES
 
 
-def test_a_mistake_in_a_table_names_file_and_key(project: Any) -> None:
+def test_error_in_a_price_table_names_file_and_key(project: Any) -> None:
     project.replace("params/prices/us-east-1.yaml", 'glue_dpu_hour: "0.44"', "glue_dpu_hour: dear")
     with pytest.raises(ParamsError, match=r"^params/prices/us-east-1.yaml: key 'glue_dpu_hour' is 'dear'"):
         load_prices("us-east-1")
@@ -305,5 +305,5 @@ def test_a_mistake_in_a_table_names_file_and_key(project: Any) -> None:
         load_prices("mars")
 
 
-def test_an_estimate_is_of_the_jobs_that_a_deployment_gets_by_default() -> None:
+def test_estimate_assumes_the_default_job_sizes() -> None:
     assert Decimal(str(read_template("pipeline")["Parameters"]["Dpu"]["Default"])) == SMALLEST_DPU

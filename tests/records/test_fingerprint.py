@@ -1,4 +1,4 @@
-"""Which code ran: the commit, whether files differ from it, the lock and the state machine."""
+"""Test the code version of a record (commit, lock, state machine) and the fingerprint of a date."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from daybook.settings import load_settings, project_root
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project of two files, in a git repository with one commit."""
+    """Return a project of two files in a git repository with one commit."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
     root = tmp_path / "project"
@@ -50,7 +50,7 @@ def git(root: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_an_unchanged_checkout_is_its_commit(checkout: Path) -> None:
+def test_unchanged_checkout_has_its_commit(checkout: Path) -> None:
     found = code_version()
     assert found["commit"] == git(checkout, "rev-parse", "HEAD")
     assert len(found["commit"]) == 40
@@ -62,12 +62,12 @@ def test_a_changed_file_makes_the_checkout_dirty(checkout: Path) -> None:
     assert code_version()["dirty"] is True
 
 
-def test_a_file_that_git_does_not_know_makes_the_checkout_dirty(checkout: Path) -> None:
+def test_untracked_file_makes_the_checkout_dirty(checkout: Path) -> None:
     (checkout / "orchestration" / "new.py").write_bytes(b"")
     assert code_version()["dirty"] is True
 
 
-def test_the_lock_is_told_by_its_digest(checkout: Path) -> None:
+def test_lock_is_identified_by_its_digest(checkout: Path) -> None:
     assert code_version()["lock_sha256"] == hashlib.sha256(b"duckdb==1.2.2\n").hexdigest()
 
 
@@ -82,9 +82,7 @@ def test_outside_a_checkout_there_is_no_commit(checkout: Path) -> None:
     assert (found["commit"], found["dirty"]) == (None, None)
 
 
-def test_a_folder_inside_another_projects_checkout_does_not_take_its_commit(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_in_another_checkout_has_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAYBOOK_PROJECT", str(checkout / "orchestration"))
     assert code_version()["commit"] is None
 
@@ -101,21 +99,21 @@ def test_without_git_installed_there_is_no_commit(checkout: Path, monkeypatch: p
     assert code_version()["commit"] is None
 
 
-def test_the_state_machine_is_told_by_name_and_digest(checkout: Path) -> None:
+def test_state_machine_is_identified_by_name_and_digest(checkout: Path) -> None:
     assert state_machine_version() == {"file": "daily.asl.json", "sha256": hashlib.sha256(b"{}\n").hexdigest()}
 
 
-def test_the_projects_state_machine_is_there() -> None:
+def test_state_machine_of_the_project_exists() -> None:
     assert state_machine_path() == project_root() / "orchestration" / "daily.asl.json"
     assert state_machine_path().is_file()
 
 
-# The fingerprint of what computes a date's tables
+# Fingerprint
 
 
 @pytest.fixture
 def differs(project) -> Callable[..., list[str]]:
-    """``differs(change)``: the parts of the fingerprint that a change to the project changes."""
+    """Return a function that returns the parts of the fingerprint that ``change()`` alters."""
 
     def call(change: Callable[[], object], overrides: Optional[dict[str, str]] = None) -> list[str]:
         before = compute_fingerprint(load_settings("local"))
@@ -134,10 +132,10 @@ def edited(path: Path, change: Callable[[dict], object]) -> None:
 
 
 def nothing() -> None:
-    """No change."""
+    """Change nothing."""
 
 
-def test_what_is_the_same_has_the_same_fingerprint_without_git(differs, project) -> None:
+def test_fingerprint_is_stable_and_needs_no_git(differs, project) -> None:
     assert not (project.root / ".git").exists()
     assert differs(nothing) == []
 
@@ -152,7 +150,7 @@ def test_code_of_a_notebook_counts(differs, project, number: int) -> None:
     assert differs(lambda: edited(path, change)) == ["notebooks"]
 
 
-def test_outputs_text_parameters_and_layout_of_a_notebook_do_not_count(differs, project) -> None:
+def test_outputs_markdown_and_parameters_do_not_count(differs, project) -> None:
     def change(notebook: dict) -> None:
         for cell in notebook["cells"]:
             cell["metadata"]["papermill"] = {"duration": 1}
@@ -167,7 +165,7 @@ def test_outputs_text_parameters_and_layout_of_a_notebook_do_not_count(differs, 
     assert differs(lambda: edited(project.root / "notebooks" / "3_transform.ipynb", change)) == []
 
 
-def test_the_notebook_that_tells_people_does_not_count(differs, project) -> None:
+def test_notify_notebook_does_not_count(differs, project) -> None:
     assert (
         differs(lambda: edited(project.root / "notebooks" / "6_notify.ipynb", lambda notebook: notebook["cells"].pop())) == []
     )
@@ -208,7 +206,7 @@ def test_comments_and_layout_of_a_cell_do_not_count(one: str, other: str) -> Non
         ("no python (", "no python ["),
     ],
 )
-def test_another_meaning_of_a_cell_counts(one: str, other: str) -> None:
+def test_changed_code_of_a_cell_counts(one: str, other: str) -> None:
     assert normalize_cell(one) != normalize_cell(other)
 
 
@@ -235,11 +233,11 @@ def test_packages_are_recorded_beside_the_fingerprint(checkout: Path) -> None:
         ("params/local.yaml", "title: Demo shop", "title: A shop", []),
     ],
 )
-def test_a_file_counts_in_its_part_by_what_it_says(differs, project, file: str, old: str, new: str, parts: list[str]) -> None:
+def test_content_of_a_file_counts_in_its_part(differs, project, file: str, old: str, new: str, parts: list[str]) -> None:
     assert differs(lambda: project.replace(file, old, new)) == parts
 
 
-def test_a_setting_of_the_command_line_counts(differs) -> None:
+def test_override_of_a_setting_counts(differs) -> None:
     assert differs(nothing, {"tolerated_rejected_rows": "6"}) == ["settings"]
     assert differs(nothing, {"report": "elsewhere"}) == []
 
@@ -251,7 +249,7 @@ def test_descriptions_in_a_contract_do_not_count(differs, project) -> None:
     assert differs(lambda: path.write_text(text.replace("description: ", "description: Also, "), encoding="utf-8")) == []
 
 
-def test_a_project_that_was_broken_meanwhile_still_has_a_fingerprint(differs, project) -> None:
+def test_broken_project_has_a_fingerprint(differs, project) -> None:
     def change() -> None:
         project.write("params/sources/demo.yaml", "title: [")
         project.write("notebooks/3_transform.ipynb", "{}")

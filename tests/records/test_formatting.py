@@ -1,4 +1,4 @@
-"""The figures that sum up a business date, and how values read."""
+"""Test the figures of a business date, and the formatting of values."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ SUMMARY: dict[str, Any] = {
         ("a & b", "a & b"),
     ],
 )
-def test_a_value_reads_as_a_person_writes_it(value: Any, text: str) -> None:
+def test_values_are_formatted_for_readers(value: Any, text: str) -> None:
     assert format_value(value) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0534, "5.3%"), (Decimal("1"), "100.0%"), (None, "·")])
-def test_a_share_reads_in_percent(value: Any, text: str) -> None:
+def test_shares_are_formatted_in_percent(value: Any, text: str) -> None:
     assert format_value(value, percent=True) == text
 
 
@@ -64,7 +64,7 @@ def test_a_figure_without_a_value_has_no_currency() -> None:
     assert dict(format_figures(SUMMARY, "EUR"))["average order value"] == "·"
 
 
-def test_figures_from_a_record_read_the_same() -> None:
+def test_figures_of_a_record_are_formatted_equally() -> None:
     record = {name: str(value) if isinstance(value, Decimal) else value for name, value in SUMMARY.items()}
     assert format_figures(record, "EUR") == format_figures(SUMMARY, "EUR")
 
@@ -86,14 +86,14 @@ def test_figures_keep_the_order_of_the_notebook() -> None:
         ("10\u00a0EUR", "10 EUR"),
     ],
 )
-def test_printable_escapes_what_a_terminal_executes(text: str, shown: str) -> None:
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert escape_control_characters(text) == shown
 
 
-def test_printable_keeps_line_feeds_where_asked() -> None:
+def test_kept_line_feeds_are_not_escaped() -> None:
     assert escape_control_characters("one\ntwo\x1b", keep="\n") == "one\ntwo\\x1b"
 
 
 @given(st.text())
-def test_printable_leaves_no_control_character(text: str) -> None:
+def test_no_control_character_is_left(text: str) -> None:
     assert escape_control_characters(text).isprintable()

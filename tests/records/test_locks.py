@@ -1,4 +1,4 @@
-"""One worker per business date: who else comes is told by whom and since when, and a date is free when nobody works on it."""
+"""Test that a business date is locked by one process at a time, and freed when that process ends."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def archive(tmp_path: Path) -> str:
 
 @contextmanager
 def held_elsewhere(archive: str, child: str = "") -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Another process that holds the date, and the pid of its child that holds it too, if any."""
+    """Yield another process that holds the date, and the pid of its child that also holds it, or 0."""
     command = [sys.executable, "-c", HOLD, archive, child]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -57,7 +57,7 @@ def held_elsewhere(archive: str, child: str = "") -> Iterator[tuple[subprocess.P
 
 
 class Clock(SimpleNamespace):
-    """A clock that runs only while somebody waits; ``at`` says what happens when."""
+    """A clock that advances only in ``sleep``; ``at`` maps times to actions."""
 
     def __init__(self) -> None:
         super().__init__(passed=0.0, at={})
@@ -79,37 +79,37 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def refusal(archive: str) -> str:
-    """What a second taker of the date is told."""
+    """Return the error of a second process that takes the lock."""
     with pytest.raises(DateLockedError) as refused, DateLock(archive, DAY):
         pytest.fail("the date was taken twice")
     return str(refused.value)
 
 
-def test_a_second_taker_is_told_who_works_on_the_date_and_since_when(archive: str, clock: Clock) -> None:
+def test_refused_lock_names_holder_and_start_time(archive: str, clock: Clock) -> None:
     with held_elsewhere(archive) as (process, _):
-        said = refusal(archive)
+        message = refusal(archive)
     assert re.fullmatch(
         rf"2025-11-30 is being run by {RUN} \(process {process.pid} of \S+ on \S+, since [\d-]{{10}} [\d:]{{8}} UTC\); "
         r"wait until it ends, or stop it, then run the date again\.",
-        said,
+        message,
     )
-    # Somebody who lives is looked for twice, and not waited for.
+    # A live holder is checked twice and not waited for.
     assert clock.passed == locks._POLL_SECONDS
 
 
-def test_a_second_taker_in_the_same_process_is_refused_too(archive: str) -> None:
-    said = []
+def test_second_lock_in_the_same_process_is_refused(archive: str) -> None:
+    messages = []
     with DateLock(archive, DAY) as lock:
         lock.write_holder(RUN)
-        said.append(refusal(archive))
-        thread = threading.Thread(target=lambda: said.append(refusal(archive)))
+        messages.append(refusal(archive))
+        thread = threading.Thread(target=lambda: messages.append(refusal(archive)))
         thread.start()
         thread.join(30)
-    assert said == [said[0]] * 2
-    assert f"{RUN} (process {os.getpid()} of" in said[0]
+    assert messages == [messages[0]] * 2
+    assert f"{RUN} (process {os.getpid()} of" in messages[0]
 
 
-def test_a_holder_that_has_not_signed_yet_is_one(archive: str) -> None:
+def test_holder_without_a_run_id_holds_the_lock(archive: str) -> None:
     with DateLock(archive, DAY):
         assert refusal(archive).startswith("2025-11-30 is being run by a run that has just begun; wait")
         holder = find_lock_holder(archive, DAY)
@@ -117,7 +117,7 @@ def test_a_holder_that_has_not_signed_yet_is_one(archive: str) -> None:
         assert (holder.run_id, holder.is_alive) == ("", True)
 
 
-def test_what_an_earlier_holder_signed_is_not_taken_for_the_next_ones_word(archive: str) -> None:
+def test_entry_of_an_earlier_holder_is_ignored(archive: str) -> None:
     with DateLock(archive, DAY) as lock:
         lock.write_holder("daily-2025-11-30-1-with-a-long-name")
     with DateLock(archive, DAY) as lock:
@@ -126,7 +126,7 @@ def test_what_an_earlier_holder_signed_is_not_taken_for_the_next_ones_word(archi
         assert "daily-2025-11-30-2 (" in refusal(archive)
 
 
-def test_a_date_is_free_again_at_the_end_also_after_an_exception(archive: str) -> None:
+def test_lock_is_released_after_an_exception(archive: str) -> None:
     lock = DateLock(archive, DAY)
     with pytest.raises(ZeroDivisionError), lock:
         lock.write_holder(RUN)
@@ -155,26 +155,26 @@ def test_a_killed_holder_frees_its_date(archive: str, clock: Clock) -> None:
             assert clock.passed == 0
 
 
-def test_the_date_of_a_killed_holder_stays_held_while_a_process_of_it_works(archive: str, clock: Clock) -> None:
+def test_live_child_of_a_killed_holder_keeps_the_lock(archive: str, clock: Clock) -> None:
     with held_elsewhere(archive, "child") as (process, child):
         process.kill()
         process.wait(30)
         holder = find_lock_holder(archive, DAY)
-        said = refusal(archive)
+        message = refusal(archive)
         os.kill(child, signal.SIGKILL)
     assert holder is not None
     assert (holder.run_id, holder.is_alive) == (RUN, False)
     assert re.fullmatch(
         rf"2025-11-30 was being run by {RUN} \(process {process.pid} of .* UTC\), which is gone, "
         r"but a process of it still works; end it, then run the date\.",
-        said,
+        message,
     )
-    # It was given time to end, and no more than that.
+    # The child got time to end, up to a limit.
     assert clock.passed == pytest.approx(locks._GRACE_SECONDS, abs=2 * locks._POLL_SECONDS)
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="tells the end of a process that is no child, on Linux only")
-def test_a_process_of_a_killed_holder_that_ends_in_time_is_waited_for(archive: str, clock: Clock) -> None:
+def test_ending_child_of_a_killed_holder_is_waited_for(archive: str, clock: Clock) -> None:
     with held_elsewhere(archive, "child") as (process, child):
         process.kill()
         process.wait(30)
@@ -182,7 +182,7 @@ def test_a_process_of_a_killed_holder_that_ends_in_time_is_waited_for(archive: s
 
         def end() -> None:
             os.kill(child, signal.SIGKILL)
-            # Readable once it has ended, so its files are closed.
+            # Readable when the child has ended and its files are closed.
             assert select.select([gone], [], [], 30)[0]
             os.close(gone)
 
@@ -191,18 +191,18 @@ def test_a_process_of_a_killed_holder_that_ends_in_time_is_waited_for(archive: s
             assert 3.0 <= clock.passed < locks._GRACE_SECONDS
 
 
-def test_a_pid_that_was_given_to_another_process_is_no_sign_of_life(archive: str) -> None:
+def test_reused_pid_is_not_taken_for_the_holder(archive: str) -> None:
     with DateLock(archive, DAY) as lock:
         lock.write_holder(RUN)
         file = next(Path(archive, "locks").iterdir())
-        told = json.loads(file.read_text())
-        assert LockHolder(**told).is_alive
-        assert not LockHolder(**{**told, "began": told["began"] - 100}).is_alive
-        # Of another machine nothing is known, so its holders are not taken for dead.
-        assert LockHolder(**{**told, "began": 0.0, "host": "elsewhere"}).is_alive
+        holder = json.loads(file.read_text())
+        assert LockHolder(**holder).is_alive
+        assert not LockHolder(**{**holder, "began": holder["began"] - 100}).is_alive
+        # Processes of other machines cannot be checked, so they count as alive.
+        assert LockHolder(**{**holder, "began": 0.0, "host": "elsewhere"}).is_alive
 
 
-def test_somebody_who_only_looks_at_a_date_in_that_moment_does_not_keep_it_from_being_taken(archive: str, clock: Clock) -> None:
+def test_concurrent_reader_does_not_block_the_lock(archive: str, clock: Clock) -> None:
     with DateLock(archive, DAY) as lock:
         lock.write_holder(RUN)
     looking = os.open(next(Path(archive, "locks").iterdir()), os.O_RDONLY)
@@ -212,7 +212,7 @@ def test_somebody_who_only_looks_at_a_date_in_that_moment_does_not_keep_it_from_
         assert find_lock_holder(archive, DAY) is not None
 
 
-def test_reading_who_holds_a_date_leaves_it_as_it_is(archive: str) -> None:
+def test_reading_the_holder_changes_nothing(archive: str) -> None:
     assert find_lock_holder(archive, DAY) is None
     assert not Path(archive).exists()
     with DateLock(archive, DAY) as lock:
@@ -220,7 +220,7 @@ def test_reading_who_holds_a_date_leaves_it_as_it_is(archive: str) -> None:
     assert [find_lock_holder(archive, DAY) for _ in range(2)] == [None, None]
 
 
-def test_an_archive_in_a_bucket_cannot_be_locked_here_and_nothing_is_known_of_it() -> None:
+def test_archive_in_a_bucket_cannot_be_locked_locally() -> None:
     with pytest.raises(
         LakeError, match=r"^s3://shop/archive is no folder, so a run on this machine cannot lock a date there; "
     ):

@@ -1,4 +1,4 @@
-"""The vocabulary: stages, their notebooks' names, and runs' names."""
+"""Test the names of stages, notebooks and runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daybook.records.names import STAGES, format_run_id, notebook_name, run_date
 from daybook.settings import list_files, project_root
 
 
-def test_a_notebooks_name_says_its_place_in_the_run():
+def test_notebook_name_begins_with_the_number_of_its_stage():
     assert [notebook_name(stage) for stage in STAGES] == [
         "1_ingest",
         "2_validate",
@@ -22,13 +22,13 @@ def test_a_notebooks_name_says_its_place_in_the_run():
     ]
 
 
-def test_every_stage_has_its_notebook_and_every_notebook_its_stage():
+def test_stages_and_notebooks_correspond():
     there = {path.stem for path in list_files(project_root() / "notebooks", "*.ipynb")}
     assert there == {notebook_name(stage) for stage in STAGES}
 
 
 @pytest.mark.parametrize("number", [1, 2, 10])
-def test_a_runs_name_holds_its_date(number):
+def test_run_id_contains_its_date(number):
     day = date(2024, 2, 29)
     assert format_run_id(day, 3) == "daily-2024-02-29-3"
     assert run_date_of(format_run_id(day, number)) == day
@@ -51,7 +51,7 @@ def test_a_runs_name_holds_its_date(number):
         "",
     ],
 )
-def test_anything_else_is_no_runs_name(run_id):
+def test_other_texts_are_not_run_ids(run_id):
     with pytest.raises(UsageError) as caught:
         run_date_of(run_id)
     assert str(caught.value) == (
@@ -59,5 +59,5 @@ def test_anything_else_is_no_runs_name(run_id):
     )
 
 
-def test_a_runs_name_fits_step_functions():
+def test_run_id_is_valid_in_step_functions():
     assert len(format_run_id(date(9999, 12, 31), 10**9)) <= 80

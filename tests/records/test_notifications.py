@@ -1,4 +1,4 @@
-"""The message of a run: who gets one, what stands in it, its links, and that SNS would take it."""
+"""Test the message of a run: when it is sent, its text, its links, and the limits of SNS."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ FAILED = AttemptRecord.model_validate(
 
 @pytest.fixture(autouse=True)
 def account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An archive in a bucket can be named, and nothing is read from it."""
+    """Allow an archive in a bucket by name, without reading from it."""
     for name, value in (("AWS_REGION", "eu-central-1"), ("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret")):
         monkeypatch.setenv(name, value)
 
@@ -65,7 +65,7 @@ def message(
     execution: str = EXECUTION,
     **changes: Any,
 ) -> Notification:
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "env": "prod",
         "options": "--env prod --set landing=elsewhere",
         "title": "Käseladen",
@@ -77,22 +77,22 @@ def message(
         "news": ["22 rows are in quarantine."],
         "archive": Archive(archive),
     }
-    return run_message(outcome=outcome, failed=failed, caught=caught, execution=execution, **{**told, **changes})
+    return run_message(outcome=outcome, failed=failed, caught=caught, execution=execution, **{**facts, **changes})
 
 
-def test_a_failure_names_date_stage_cell_and_the_exceptions_first_line() -> None:
-    told = message()
-    assert told.subject == "Daybook prod: 2025-11-30 FAILED in transform"
-    assert told.body.splitlines()[:4] == [
+def test_failure_names_date_stage_cell_and_first_line() -> None:
+    found = message()
+    assert found.subject == "Daybook prod: 2025-11-30 FAILED in transform"
+    assert found.body.splitlines()[:4] == [
         "Käseladen, 2025-11-30: FAILED in transform",
         "transform failed in cell 5 (attempt 4): ConversionException: Could not convert [redacted:name] to DATE",
         "Cell 5 begins: %%sql silver.orders",
         "22 rows are in quarantine.",
     ]
-    assert "LINE 3" not in told.body
+    assert "LINE 3" not in found.body
 
 
-def test_what_to_do_is_a_command_that_can_be_copied() -> None:
+def test_remedy_is_a_command_to_copy() -> None:
     options = "--env prod --set landing=elsewhere"
     assert f"  daybook show {RUN} {options}\n  daybook resume {RUN} {options} " in message().body
     rejected = message("REJECTED", failed=FAILED.changed(outcome="REJECTED", failure=None), caught=None).body
@@ -101,7 +101,7 @@ def test_what_to_do_is_a_command_that_can_be_copied() -> None:
     assert "What to do" not in message("SUCCEEDED", failed=None, caught=None).body
 
 
-def test_links_lead_to_the_console_where_the_archive_is_a_bucket() -> None:
+def test_links_of_a_bucket_lead_to_the_console() -> None:
     lines = message().body.splitlines()
     console = "https://eu-central-1.console.aws.amazon.com"
     folder = f"run_date%3D2025-11-30/{RUN}"
@@ -116,25 +116,25 @@ def test_links_lead_to_the_console_where_the_archive_is_a_bucket() -> None:
 
 
 @pytest.mark.parametrize("execution", ["", "arn:aws:states:local:000000000000:execution:daily:daily-2025-11-30-1"])
-def test_on_a_laptop_files_are_named_and_no_console(tmp_path: Path, execution: str) -> None:
-    told = message(archive=str(tmp_path), execution=execution).body
-    assert f"{tmp_path}/run_date=2025-11-30/{RUN}/3_transform.attempt-4.html" in told
-    assert "https" not in told
+def test_local_archive_has_paths_and_no_links(tmp_path: Path, execution: str) -> None:
+    found = message(archive=str(tmp_path), execution=execution).body
+    assert f"{tmp_path}/run_date=2025-11-30/{RUN}/3_transform.attempt-4.html" in found
+    assert "https" not in found
 
 
-def test_a_job_that_died_before_it_left_a_record_is_told_by_its_own_last_words() -> None:
-    told = message(failed=None)
-    assert told.subject == "Daybook prod: 2025-11-30 FAILED in transform"
-    assert told.body.splitlines()[1] == (
+def test_job_without_a_record_is_described_by_its_error() -> None:
+    found = message(failed=None)
+    assert found.subject == "Daybook prod: 2025-11-30 FAILED in transform"
+    assert found.body.splitlines()[1] == (
         "transform failed (States.TaskFailed): "
         'The job could not begin (ValueError): "s3://code/daybook-0.zip" cannot be fetched'
     )
 
 
 @pytest.mark.parametrize(
-    ("caught", "said"),
+    ("caught", "sentence"),
     [
-        # The state machine cuts a cause at 2000 characters, also within its JSON.
+        # The state machine cuts a cause after 2000 characters, also inside its JSON.
         ({**CAUGHT, "Cause": CAUSE[:60]}, f"transform failed (States.TaskFailed): {CAUSE[:60]}"),
         (
             {"State": "ReadIngestOutcome", "Error": "S3.NoSuchKeyException", "Cause": ""},
@@ -149,12 +149,12 @@ def test_a_job_that_died_before_it_left_a_record_is_told_by_its_own_last_words()
         ({"State": "Ingest", "Error": "Daybook.PermanentFailure"}, "ingest failed (Daybook.PermanentFailure): no reason"),
     ],
 )
-def test_whatever_was_caught_is_one_sentence(caught: dict[str, Any], said: str) -> None:
-    assert describe_run_failure(None, caught).startswith(said)
+def test_caught_error_is_one_sentence(caught: dict[str, Any], sentence: str) -> None:
+    assert describe_run_failure(None, caught).startswith(sentence)
 
 
 @pytest.mark.parametrize(
-    ("outcome", "warnings", "tell", "part_of", "told"),
+    ("outcome", "warnings", "tell", "part_of", "sent"),
     [
         ("FAILED", [], "trouble", None, True),
         ("REJECTED", [], "trouble", None, True),
@@ -165,24 +165,26 @@ def test_whatever_was_caught_is_one_sentence(caught: dict[str, Any], said: str) 
         ("FAILED", [], "always", "backfill-2025-11-01-2025-11-30-1", False),
     ],
 )
-def test_who_is_worth_a_message(outcome: str, warnings: list[str], tell: str, part_of: Optional[str], told: bool) -> None:
-    assert (find_suppression_reason(RUN, outcome, warnings, tell, part_of) == "") is told
+def test_message_depends_on_outcome_and_settings(
+    outcome: str, warnings: list[str], tell: str, part_of: Optional[str], sent: bool
+) -> None:
+    assert (find_suppression_reason(RUN, outcome, warnings, tell, part_of) == "") is sent
 
 
-def test_a_notebook_executed_by_itself_tells_nobody() -> None:
+def test_notebook_executed_alone_sends_no_message() -> None:
     assert find_suppression_reason("", "FAILED", [], "always", None)
 
 
-def test_a_subject_is_short_ascii_on_one_line() -> None:
+def test_subject_is_one_short_line_of_ascii() -> None:
     assert format_subject("Daybook prod: Käse\nund\tBrot – 5 €\x07") == "Daybook prod: Kase und Brot 5"
     assert len(format_subject("a b" * 100)) == MAX_SUBJECT_LENGTH < 100
 
 
-def test_a_body_is_cut_where_sns_would_not_take_it() -> None:
-    told = format_body(["ü" * 900] * 1000)
-    assert len(told.encode()) < 256 * 1024
-    assert told.endswith("… cut here; the record has all.")
-    assert len(told.encode()) > MAX_BODY_BYTES
+def test_body_is_cut_at_the_limit_of_sns() -> None:
+    body = format_body(["ü" * 900] * 1000)
+    assert len(body.encode()) < 256 * 1024
+    assert body.endswith("… cut here; the record has all.")
+    assert len(body.encode()) > MAX_BODY_BYTES
     assert format_body(["a" * 5000]).endswith("a …")
     many = message("REJECTED", failed=None, caught=None, reasons=[f"rule {number}" for number in range(100)]).body
     assert "rule 39\nand 60 more\n" in many

@@ -1,4 +1,4 @@
-"""Records that the previous release wrote are read, listed and rendered."""
+"""Test that records of the previous release can be read, listed and rendered."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ BACKFILL, CATCH_UP = "backfill-2025-11-08-2025-11-10-1", "catch-up-2025-11-07-20
 
 @pytest.fixture
 def archive(home: Path, project: Any) -> Archive:
-    """A copy of the archive, as that of the deployment ``tiny``."""
+    """Return a copy of the archive, for the deployment ``tiny``."""
     shutil.copytree(FIXTURE, home / "archive")
     project.write("params/tiny.yaml", PARAMS)
     return Archive(str(home / "archive"))
@@ -63,7 +63,7 @@ def archive(home: Path, project: Any) -> Archive:
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Call the ``daybook`` command in this process: exit code and standard output."""
+    """Return a function that runs a command in this process and returns exit code and output."""
 
     def call(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["daybook", *arguments, "--env", "tiny"])

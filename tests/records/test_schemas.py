@@ -1,4 +1,4 @@
-"""The JSON schemas in docs/ are those of the models, and archived records fit them."""
+"""Test that the JSON schemas in docs/ match the models, and that archived records match the schemas."""
 
 from __future__ import annotations
 

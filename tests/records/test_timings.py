@@ -1,4 +1,4 @@
-"""Where the time of an attempt went: what the job noted, and what only the state machine's history tells."""
+"""Test the phases of an attempt, from the job's own measurements and the history of the state machine."""
 
 from __future__ import annotations
 
@@ -16,65 +16,65 @@ from daybook.records.timings import PhaseTimer, attempt_timings, read_process_st
 
 @pytest.fixture
 def count(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The machine's count, which the test sets: its one item."""
+    """Return the monotonic clock, a list with one value that the test sets."""
     at = [100.0]
     monkeypatch.setattr(timings, "monotonic_seconds", lambda: at[0])
     monkeypatch.setattr(clock, "monotonic_seconds", lambda: at[0])
     return at
 
 
-def test_phases_follow_each_other_from_the_process_start_to_the_page(count: list[float]) -> None:
-    noted = PhaseTimer(began=99.5)
-    noted.end("start")
+def test_phases_cover_the_time_since_the_process_start(count: list[float]) -> None:
+    timer = PhaseTimer(began=99.5)
+    timer.end("start")
     count[0] = 101.0
-    noted.end("claim")
+    timer.end("claim")
     for at, is_parameters in ((103.0, True), (103.5, True), (104.0, False), (106.0, False)):
         count[0] = at
-        noted.start_cell(parameters=is_parameters)
+        timer.start_cell(parameters=is_parameters)
         count[0] = at + 0.25
-        noted.end_cell()
+        timer.end_cell()
     count[0] = 108.0
-    noted.end_notebook()
+    timer.end_notebook()
     count[0] = 109.0
-    noted.end("search")
-    assert noted.noted() == {
+    timer.end("search")
+    assert timer.noted() == {
         "start": 0.5, "claim": 1.0, "kernel": 2.0, "opening": 3.0, "cells": 0.25, "kernel's end": 1.75, "search": 1.0,
     }  # fmt: skip
-    assert sum(noted.noted().values()) == 109.0 - 99.5
+    assert sum(timer.noted().values()) == 109.0 - 99.5
 
 
-def test_a_kernel_that_never_answered_has_taken_all_the_time_until_it_was_given_up(count: list[float]) -> None:
-    noted = PhaseTimer()
+def test_kernel_without_an_answer_takes_the_whole_time(count: list[float]) -> None:
+    timer = PhaseTimer()
     count[0] = 220.0
-    noted.end_notebook()
-    assert noted.noted() == {"kernel": 120.0}
+    timer.end_notebook()
+    assert timer.noted() == {"kernel": 120.0}
 
 
-def test_of_a_stage_that_failed_while_it_opened_no_cells_are_noted(count: list[float]) -> None:
-    noted = PhaseTimer()
-    noted.start_cell(parameters=True)
-    noted.start_cell(parameters=False)
+def test_stage_that_fails_while_opening_has_no_cells_phase(count: list[float]) -> None:
+    timer = PhaseTimer()
+    timer.start_cell(parameters=True)
+    timer.start_cell(parameters=False)
     count[0] = 101.0
-    noted.end_cell()
-    noted.end_notebook()
-    assert noted.noted() == {"kernel": 0.0, "opening": 1.0, "kernel's end": 0.0}
+    timer.end_cell()
+    timer.end_notebook()
+    assert timer.noted() == {"kernel": 0.0, "opening": 1.0, "kernel's end": 0.0}
 
 
-def test_a_process_knows_when_it_began() -> None:
+def test_process_start_is_read() -> None:
     script = (
         "from daybook.records.timings import read_process_start\nfrom daybook.records.clock import monotonic_seconds\n"
         "print(read_process_start(), monotonic_seconds())"
     )
     before = clock.monotonic_seconds()
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    if told[0] == "None":
-        pytest.skip("this system does not say when a process began")
-    # The system tells hundredths, and may cut them off.
-    assert before - 0.02 <= float(told[0]) < float(told[1]) <= clock.monotonic_seconds()
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    if printed[0] == "None":
+        pytest.skip("this system does not report the start of a process")
+    # The system reports hundredths of a second and may truncate them.
+    assert before - 0.02 <= float(printed[0]) < float(printed[1]) <= clock.monotonic_seconds()
     assert read_process_start() < before
 
 
-def test_seconds_within_others_count_once_also_where_something_fails(count: list[float]) -> None:
+def test_nested_phases_count_once_also_after_errors(count: list[float]) -> None:
     spent = clock.TimeBreakdown()
     with spent.on("commits"):
         count[0] += 1
@@ -112,16 +112,16 @@ def attempt(number: int, **more: Any) -> AttemptRecord:
     return AttemptRecord.model_validate({**facts, **more})
 
 
-def test_each_attempt_has_its_own_wait_and_what_it_could_not_note_itself_is_told_apart() -> None:
-    noted = {"start": 0.5, "claim": 0.5, "kernel": 1.0, "cells": 4.0}
-    first, second = attempt_timings([attempt(1), attempt(2, phases=noted, table_seconds={"commits": 2.0})], HISTORY)
+def test_each_attempt_has_its_wait_and_unmeasured_time() -> None:
+    timer = {"start": 0.5, "claim": 0.5, "kernel": 1.0, "cells": 4.0}
+    first, second = attempt_timings([attempt(1), attempt(2, phases=timer, table_seconds={"commits": 2.0})], HISTORY)
     assert (first.whole, first.phases) == (5.0, {})
     assert second.whole == 10.0
-    assert second.phases == {"wait": 2.0, **noted, "archive and end": 2.0}
+    assert second.phases == {"wait": 2.0, **timer, "archive and end": 2.0}
     assert sum(second.phases.values()) == second.whole
     assert second.tables == {"commits": 2.0}
 
 
-def test_without_a_history_there_is_what_the_job_noted() -> None:
+def test_without_a_history_only_measured_phases_exist() -> None:
     (row,) = attempt_timings([attempt(1, phases={"start": 0.5})], [])
     assert (row.whole, row.phases) == (None, {"start": 0.5})
