@@ -1,4 +1,4 @@
-"""A notebook session in this process: IPython with Daybook's extension, over a lake of the test's own."""
+"""Provide notebook sessions in this process: IPython with Daybook's extension, on a lake of the test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.sessions import Session, new_session
 
 @pytest.fixture
 def session(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    """A session with the extension loaded and no stage open."""
+    """Return a session with the extension loaded and no open stage."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stages, "current", None)
@@ -23,6 +23,6 @@ def session(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 def opened(session: Session) -> Session:
-    """A session with the ingest stage of the demo shop open."""
+    """Return a session in which the ingest stage of the demo shop is open."""
     session.begin()
     return session

@@ -1,4 +1,4 @@
-"""A small shop to decide on: landing files of a test's own, and its stage notebooks run in this process."""
+"""Provide a small shop for tests of approvals and releases, whose stage notebooks run in this process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STAGES = ("ingest", "validate", "transform", "aggregate", "quality")
 
 @pytest.fixture
 def daybook(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """``daybook(arguments, exit_code=0)``: call the command in this process; what it prints."""
+    """Return a function that runs a command in this process, checks its exit code and returns its output."""
 
     def call(arguments: list[str], exit_code: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", ["daybook", *arguments])
@@ -45,7 +45,7 @@ def daybook(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @dataclass
 class Shop:
-    """One shop's landing, lake and archive, and what the last stage left."""
+    """Landing, lake and archive of a shop, and the details of the last stages."""
 
     session: Session
     place: Path
@@ -62,23 +62,23 @@ class Shop:
 
     @property
     def options(self) -> list[str]:
-        """The same, for a command line."""
+        """Return the overrides as options of a command."""
         return [text for name, value in self.overrides.items() for text in ("--set", f"{name}={value}")]
 
     def file(self, entity: str) -> Path:
         return self.place / "landing" / entity / DAY / f"{entity}.csv"
 
-    def sound_row(self, entity: str) -> int:
-        """The number of a row of the day's file that nothing is wrong with."""
+    def valid_row(self, entity: str) -> int:
+        """Return the number of a valid row in the file of the day."""
         spoiled = {each.row for each in self.account.faults if (each.entity, each.day) == (entity, date.fromisoformat(DAY))}
         return next(number for number in range(1, 1000) if number not in spoiled)
 
     def engine(self) -> DuckDBEngine:
-        """A fresh look at the lake."""
+        """Return a new engine on the lake."""
         return DuckDBEngine(Lake(str(self.place / "lake")), "Europe/Berlin")
 
     def run(self, run_id: str, names: Sequence[str] = STAGES) -> str:
-        """Stages of a named run, one after the other, up to the one that ends the day; returns how that ended."""
+        """Run stages one after the other, until one does not succeed; return the outcome of the last."""
         parameters = {"env": "local", "run_date": DAY, "run_id": run_id, "overrides": self.overrides}
         for name in names:
             for cell in nbformat.read(notebook_path(name), as_version=4).cells:
@@ -94,7 +94,7 @@ class Shop:
         return stages.current.ended
 
     def close(self, run_id: str, outcome: str, stage: str, reasons: Optional[list[str]] = None) -> None:
-        """Leave the records that a run of the state machine would have left."""
+        """Write the records that a run of the state machine writes."""
         archive = Archive(str(self.place / "archive"))
         archive.ensure_started(run_id)
         attempt = {
@@ -117,7 +117,7 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
 
 @pytest.fixture
 def shop(session: Session, landing: tuple[Path, Summary], tmp_path: Path) -> Shop:
-    """A shop whose last day can be changed before it is run."""
+    """Return a shop whose last day can be changed before it runs."""
     place = tmp_path / "shop"
     shutil.copytree(landing[0], place / "landing")
     return Shop(session, place, landing[1])

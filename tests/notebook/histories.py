@@ -1,7 +1,7 @@
-"""Random landing histories of a tiny shop, and running them: the notebooks' own SQL and functions, without kernels or files.
+"""Generate random landing histories of a small shop, and run them with the notebooks' SQL and functions.
 
-A run can be held at any look at a table and any commit while another date's run goes on, so that everything that can happen
-between processes happens in this one, the same each time.
+A run can be paused at each read of a table and at each commit while the run of another date continues. This reproduces the
+interleavings of separate processes in one process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TECHNICAL_FIELDS = [
 
 @dataclass(frozen=True)
 class Landing:
-    """What a date brings: rows of the canonical model by table, as a source's mapping would give them."""
+    """The landed rows of a date, by table of the canonical model, as after the mapping."""
 
     day: date
     rows: dict[str, list[dict[str, Any]]]
@@ -44,9 +44,9 @@ class Landing:
 
 @dataclass
 class History:
-    """Landings in the order in which their runs begin, and where each run is held for the next one to go on.
+    """Landings in the order of their runs, and the steps at which each run is paused.
 
-    ``holds[n]`` are steps of run n, at each of which the next run does ``strides[n]`` stages.
+    ``holds[n]`` are steps of run n. At each of them another run executes ``strides[n]`` stages.
     """
 
     landings: list[Landing]
@@ -54,19 +54,19 @@ class History:
     strides: list[int] = field(default_factory=list)
 
     def in_order(self) -> History:
-        """Each date once, in order, with what it brought last."""
+        """Return the last landing of each date, in the order of dates."""
         last = {each.day: each for each in self.landings}
         return History([last[day] for day in sorted(last)])
 
 
 def moment(day: date, hour: int) -> datetime:
-    """An hour of a day."""
+    """Return an hour of a day."""
     return datetime(day.year, day.month, day.day, hour, tzinfo=timezone.utc)
 
 
 @st.composite
 def landings(draw: st.DrawFn, day: date) -> Landing:
-    """A handful of orders, old and new, and what came with them; a later date may bring an older version."""
+    """Draw a few old and new orders with their rows; a later date can have an older version."""
     rows: dict[str, list[dict[str, Any]]] = {name.split(".")[1]: [] for name in load_tables("silver")}
 
     def version() -> datetime:
@@ -79,7 +79,7 @@ def landings(draw: st.DrawFn, day: date) -> Landing:
             {
                 "order_id": order,
                 "customer_key": draw(st.sampled_from(customers)),
-                # Mostly the order's own date; now and then it is corrected.
+                # Usually the date of the order; sometimes a corrected one.
                 "ordered_at": moment(draw(st.sampled_from(placed)), 12),
                 "status": draw(st.sampled_from(["paid", "delivered", "cancelled", "adjustment"])),
                 "country": "DE",
@@ -117,7 +117,7 @@ def landings(draw: st.DrawFn, day: date) -> Landing:
 
 @st.composite
 def histories(draw: st.DrawFn, *, parallel: bool) -> History:
-    """Two or three dates in any order, some delivered again with other rows or without some."""
+    """Draw two or three dates in any order, some of them landed again with other or fewer rows."""
     days = draw(st.permutations(DAYS[-draw(st.integers(2, 3)) :]))
     again = draw(st.lists(st.sampled_from(days), max_size=2))
     history = History([draw(landings(day)) for day in [*days, *again]])
@@ -129,7 +129,7 @@ def histories(draw: st.DrawFn, *, parallel: bool) -> History:
 
 
 class HeldLake(Lake):
-    """A lake whose user can be held at any look at a table and before and after any commit."""
+    """A lake that can pause its run at each read of a table, and before and after each commit."""
 
     def __init__(self, root: str, run: Run) -> None:
         super().__init__(root, run_id=run.run_id)
@@ -156,7 +156,7 @@ class HeldLake(Lake):
 
 
 class Run:
-    """One run of a date: three stages, each in a lake and an engine of its own as in a kernel of its own."""
+    """A run of a date: three stages, each with its own lake and engine, as in separate kernels."""
 
     def __init__(self, root: str, landing: Landing, number: int, *, gate: bool, returns_count_on: str = "order_date") -> None:
         self.root, self.landing, self.returns_count_on = root, landing, returns_count_on
@@ -170,13 +170,13 @@ class Run:
         self.last: Optional[Stage] = None
 
     def step(self) -> None:
-        """One look at a table or one commit of this run; other runs may go on here."""
+        """Count a read of a table or a commit, and let other runs continue if it is in ``holds``."""
         self.steps += 1
         if self.steps - 1 in self.holds:
             self.meanwhile()
 
     def run_next_stage(self) -> None:
-        """Do the next stage."""
+        """Run the next stage."""
         self.under_way = True
         try:
             self.ahead.pop(0)()
@@ -184,7 +184,7 @@ class Run:
             self.under_way = False
 
     def finish(self) -> None:
-        """Do all stages that are still ahead."""
+        """Run all remaining stages."""
         while self.ahead:
             self.run_next_stage()
 
@@ -202,8 +202,8 @@ class Run:
             stage.engine.register(f"mapped.{name}", _build_table(name, rows, self.landing.day))
         for name, sql in load_sql_cells("transform").items():
             stage.engine.define(name, sql)
-        said = transform.merge_silver(stage)
-        assert stage.ended == "SUCCEEDED", said
+        result = transform.merge_silver(stage)
+        assert stage.ended == "SUCCEEDED", result
 
     def aggregate(self) -> None:
         stage = self._begin("aggregate")
@@ -218,12 +218,12 @@ class Run:
             define_sql_cells(stage, "quality", audit=audit)
             quality.reconcile(stage, audit, "from_candidates", "from_silver")
             unequal = {name: pair for name, pair in audit.figures.items() if pair[0] != pair[1]}
-            assert not unequal, f"what other dates merge must make no difference: {unequal}"
+            assert not unequal, f"merges of other dates must not change the figures: {unequal}"
         publishing.publish_candidates(stage, audit.dates)
 
 
 def run_history(root: str, history: History, *, gate: bool = False, returns_count_on: str = "order_date") -> list[Run]:
-    """Run all landings; the runs of one date follow each other, and those of two dates go on in the middle of each other."""
+    """Run all landings. Runs of the same date are sequential; runs of different dates interleave."""
     runs = [
         Run(root, landing, number, gate=gate, returns_count_on=returns_count_on)
         for number, landing in enumerate(history.landings, start=1)
@@ -238,7 +238,7 @@ def run_history(root: str, history: History, *, gate: bool = False, returns_coun
 
 
 def _advance_others(runs: list[Run], held: Run, stages: int) -> None:
-    """While one run is held, let the next of another date that may do some stages."""
+    """While a run is paused, run some stages of the next run of another date."""
     for number, run in enumerate(runs):
         earlier = any(each.ahead or each.under_way for each in runs[:number] if each.landing.day == run.landing.day)
         if run.ahead and not run.under_way and not earlier and run is not held:
@@ -248,19 +248,19 @@ def _advance_others(runs: list[Run], held: Run, stages: int) -> None:
 
 
 def rerun_date(root: str, day: date, number: int) -> Run:
-    """Run a date again that has nothing new to say: whatever waits for the next run is done by this one."""
+    """Return a run of a date without new rows; it does the work that waits for the next run."""
     return Run(root, Landing(day, {name.split(".")[1]: [] for name in load_tables("silver")}), number, gate=False)
 
 
 def read_tables(root: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of silver and gold, in an order of its own, by table."""
+    """Return all rows of silver and gold by table, sorted."""
     engine = DuckDBEngine(Lake(root), _settings().timezone)
     names = [*load_tables("silver"), *load_tables("gold")]
     return {name: sorted(engine.rows(f"SELECT * FROM {name}"), key=repr) for name in names}
 
 
 def list_stale_dates(root: str) -> list[tuple[Any, ...]]:
-    """Notes of stale dates that no run has answered."""
+    """Return the notes of stale dates that no run has processed."""
     engine = DuckDBEngine(Lake(root), _settings().timezone)
     return (
         engine.rows(f"SELECT run_date, order_date FROM {stale_dates.STALE_DATES}")

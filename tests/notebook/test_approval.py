@@ -1,4 +1,4 @@
-"""What a gate refused is published by a run of its own, on record, for what was refused and nothing else."""
+"""Test that an approval publishes a rejected date, for the recorded findings only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST = "orders: rejected share"
 
 
 def reject(shop: Shop) -> None:
-    """Run a day that the gate of validation refuses, for too many rejected orders."""
+    """Run a day that the gate of validate rejects, because of too many rejected orders."""
     orders = shop.file("orders")
     orders.write_text(orders.read_text(encoding="utf-8-sig").replace(",paid,", ",lost,"), encoding="utf-8")
     assert shop.run(f"{RUN}-1") == "REJECTED"
@@ -29,7 +29,7 @@ def published(shop: Shop) -> list[tuple[object, ...]]:
     return shop.engine().rows("SELECT order_date FROM gold.daily_sales")
 
 
-def test_an_approved_day_is_published_on_record(shop: Shop) -> None:
+def test_approved_date_is_published_and_recorded(shop: Shop) -> None:
     reject(shop)
     assert published(shop) == []
     start = approve(shop.settings, f"{RUN}-1", by="a steward", why="the shop renamed a status")
@@ -42,12 +42,12 @@ def test_an_approved_day_is_published_on_record(shop: Shop) -> None:
     }
     assert shop.run(start.run_id, ["validate", "transform", "aggregate", "quality"]) == "SUCCEEDED"
     assert [str(row[0]) for row in published(shop)] == [DAY]
-    (said,) = [each for each in shop.details["validate"]["warnings"] if each.startswith("approved by")]
-    assert said.startswith("approved by a steward (the shop renamed a status): orders: ")
+    (warning,) = [each for each in shop.details["validate"]["warnings"] if each.startswith("approved by")]
+    assert warning.startswith("approved by a steward (the shop renamed a status): orders: ")
     assert shop.details["validate"]["waived"] == [MOST]
 
 
-def test_what_was_not_approved_still_stops_the_day(shop: Shop) -> None:
+def test_finding_that_is_not_approved_rejects_the_date(shop: Shop) -> None:
     reject(shop)
     start = approve(shop.settings, f"{RUN}-1", by="a steward", why="known")
     shop.file("order_items").write_text(shop.file("order_items").read_text(encoding="utf-8-sig").splitlines()[0] + "\n")
@@ -58,7 +58,7 @@ def test_what_was_not_approved_still_stops_the_day(shop: Shop) -> None:
     assert published(shop) == []
 
 
-def test_an_approval_whose_run_died_can_be_given_again(shop: Shop) -> None:
+def test_approval_of_a_dead_run_can_be_repeated(shop: Shop) -> None:
     reject(shop)
     first = approve(shop.settings, f"{RUN}-1", by="a steward", why="known")
     shop.run(first.run_id, ["validate", "transform"])
@@ -68,7 +68,7 @@ def test_an_approval_whose_run_died_can_be_given_again(shop: Shop) -> None:
     assert [str(row[0]) for row in published(shop)] == [DAY]
 
 
-def test_a_day_refused_before_gold_begins_again_with_gold(shop: Shop) -> None:
+def test_approval_after_quality_begins_at_aggregate(shop: Shop) -> None:
     shop.details["quality"] = {"refused": [{"about": "gold.daily_sales: a rule", "waivable": True}]}
     shop.close(f"{RUN}-1", "REJECTED", "quality")
     assert approve(shop.settings, f"{RUN}-1", by="a", why="b").first_stage == "aggregate"
@@ -82,7 +82,7 @@ def test_rejected_date_is_held_until_approved(shop: Shop, project: Any) -> None:
     assert shop.engine().rows("SELECT DISTINCT run_date FROM control.held_dates") != []
     start = approve(shop.settings, f"{RUN}-1", by="a steward", why="a small shop")
     assert start.first_stage == "aggregate"
-    # The first try of its publish is cut off; the next begins where it can.
+    # The first publish is interrupted; the next attempt continues it.
     assert shop.run(start.run_id, ["aggregate"]) == "SUCCEEDED"
     assert shop.run(start.run_id, ["aggregate", "quality"]) == "SUCCEEDED"
     assert [str(row[0]) for row in published(shop)] == [DAY]
@@ -90,7 +90,7 @@ def test_rejected_date_is_held_until_approved(shop: Shop, project: Any) -> None:
     assert shop.engine().rows("SELECT DISTINCT run_date FROM control.held_dates") == []
 
 
-def test_what_has_no_right_answer_cannot_be_approved(shop: Shop) -> None:
+def test_finding_that_cannot_be_waived_is_not_approved(shop: Shop) -> None:
     shop.details["transform"] = {"refused": [{"about": "silver.orders: order_id is unique", "waivable": False}]}
     shop.close(f"{RUN}-1", "REJECTED", "transform")
     with pytest.raises(UsageError, match=r"cannot be approved: silver.orders: order_id is unique. Correct the data"):
@@ -112,6 +112,6 @@ def test_run_older_than_the_newest_is_not_approved(shop: Shop) -> None:
         approve(shop.settings, f"{RUN}-1", by="a", why="b")
 
 
-def test_an_approval_needs_a_reason(shop: Shop) -> None:
+def test_approval_needs_a_reason(shop: Shop) -> None:
     with pytest.raises(UsageError, match="needs a reason"):
         approve(shop.settings, f"{RUN}-1", by="a", why="  ")

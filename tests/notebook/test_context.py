@@ -1,4 +1,4 @@
-"""Opening a stage: which parameters are refused."""
+"""Test which parameters are refused when a stage is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A contract gains a column while the shop has days in its lake: the stage notebooks go on, and days run again fill it in."""
+"""Test that dates run after a contract gains a column, and that reruns fill the column."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ LARGEST = '      - {name: largest, logicalType: number, physicalType: "DECIMAL(1
 
 @pytest.fixture
 def shop(tmp_path: Path) -> dict[str, str]:
-    """A small shop's places."""
+    """Return the folders of a small shop."""
     generate(tmp_path / "landing", days=5, last_day=date(2025, 11, 30), orders_per_day=20)
     return {"landing": str(tmp_path / "landing"), "lake": str(tmp_path / "lake"), "pii_key": str(tmp_path / "pii.key")}
 
 
 @pytest.fixture
 def later(project: Project) -> Project:
-    """The project with a column more in a silver and in a gold table, in the middle of each."""
+    """Return the project with a new column in the middle of a silver and of a gold table."""
     project.replace("params/contracts/silver/products.yaml", "      - name: category\n", f"{BRAND}      - name: category\n")
     project.replace(
         "params/sources/demo.yaml", "        name: products.name\n", "        name: products.name\n        brand: '''Acme'''\n"
@@ -50,13 +50,13 @@ def engine_on(lake: str) -> DuckDBEngine:
 
 
 def rows_of(lake: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of silver and gold, in an order of its own, by table."""
+    """Return all rows of silver and gold by table, sorted."""
     engine = engine_on(lake)
     tables = [name for name in engine.lake.tables() if name.startswith(("silver.", "gold."))]
     return {name: sorted(engine.rows(f"SELECT * FROM {name}"), key=repr) for name in tables}
 
 
-def test_days_from_before_a_column_have_none_in_it_until_they_run_again(
+def test_new_column_is_null_for_older_dates_until_a_rerun(
     session: Session, shop: dict[str, str], later: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -77,25 +77,25 @@ def test_days_from_before_a_column_have_none_in_it_until_they_run_again(
     assert [row[0] for row in filled] == published
 
     assert [session.run_day(day, 2, shop) for day in (FIRST, SECOND)] == ["SUCCEEDED"] * 2
-    anew = {**shop, "lake": shop["lake"] + "-anew"}
+    fresh = {**shop, "lake": shop["lake"] + "-fresh"}
     for day in (FIRST, SECOND, LAST):
-        session.run_day(day, 1, anew)
-    assert rows_of(shop["lake"]) == rows_of(anew["lake"])
+        session.run_day(day, 1, fresh)
+    assert rows_of(shop["lake"]) == rows_of(fresh["lake"])
 
 
-def test_a_project_put_back_to_the_earlier_contract_goes_on_as_if_there_had_been_no_other(
+def test_project_with_the_earlier_contract_again_continues(
     session: Session, shop: dict[str, str], later: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert session.run_day(FIRST, 1, shop) == "SUCCEEDED"
     monkeypatch.delenv("DAYBOOK_PROJECT")
     assert [session.run_day(day, 2, shop) for day in (FIRST, SECOND)] == ["SUCCEEDED"] * 2
-    anew = {**shop, "lake": shop["lake"] + "-anew"}
+    fresh = {**shop, "lake": shop["lake"] + "-fresh"}
     for day in (FIRST, SECOND):
-        session.run_day(day, 1, anew)
-    assert rows_of(shop["lake"]) == rows_of(anew["lake"])
+        session.run_day(day, 1, fresh)
+    assert rows_of(shop["lake"]) == rows_of(fresh["lake"])
 
 
-def test_a_person_leaves_a_lake_whose_tables_gained_columns(
+def test_person_is_erased_from_tables_with_new_columns(
     session: Session, shop: dict[str, str], later: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with monkeypatch.context() as patch:

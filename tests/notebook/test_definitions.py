@@ -1,4 +1,4 @@
-"""What counts as sold is defined in one cell of notebook 4, which the quality stage checks gold by."""
+"""Test that one cell of notebook 4 defines what counts as sold, and that the quality stage uses this definition."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOTEBOOK = "notebooks/4_aggregate.ipynb"
 
 @pytest.fixture
 def overrides(tmp_path: Path) -> dict[str, str]:
-    """A small demo shop of one test."""
+    """Return the overrides of a small demo shop."""
     generate(tmp_path / "landing", orders_per_day=20)
     return {name: str(tmp_path / name) for name in ("landing", "lake", "archive", "pii_key")}
 

@@ -1,4 +1,4 @@
-"""The pipeline arrives at the figures that the demo shop's account expects, whatever trouble lands with them."""
+"""Test that the pipeline computes the figures that the demo shop's account expects, in spite of faulty rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.sessions import Session, read_outcome
 DAYS = ("2025-11-27", "2025-11-28", "2025-11-29", "2025-11-30")
 
 
-def test_the_last_days_come_to_what_the_account_expects(session: Session, tmp_path: Path) -> None:
+def test_figures_of_the_last_days_are_as_expected(session: Session, tmp_path: Path) -> None:
     summary = generate(tmp_path / "landing", orders_per_day=60)
     overrides = {name: str(tmp_path / name) for name in ("landing", "lake")}
     overrides["pii_key"] = str(tmp_path / "pii.key")

@@ -1,4 +1,4 @@
-"""Random histories of a flat source: any order of dates leaves the newest lines of each order."""
+"""Test with random histories of a flat source that any order of dates keeps the newest lines of each order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.notebook.histories import DAYS, History, Landing, list_stale_dates, m
 
 @pytest.fixture(autouse=True)
 def flat(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Merge as for a flat source, without waits between tries to commit, and show no results."""
+    """Merge as for a flat source, without waits between commit attempts, and show no results."""
     monkeypatch.setattr(histories, "load_source", lambda name: load_source("online_retail"))
     monkeypatch.setattr(daybook.lake.tables.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(stages, "display", lambda *args, **named: None)
@@ -25,7 +25,7 @@ def flat(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @st.composite
 def exports(draw: st.DrawFn, landing: Landing) -> Landing:
-    """A landing whose lines are those of a flat file: each order whole, of one version, numbered from 1."""
+    """Draw a landing with the lines of a flat file: complete orders of one version, with lines numbered from 1."""
     lines = []
     for order in draw(st.lists(st.sampled_from(["o1", "o2", "o3"]), unique=True, max_size=3)):
         version = moment(DAYS[0], draw(st.integers(1, 3)))
@@ -47,7 +47,7 @@ def exports(draw: st.DrawFn, landing: Landing) -> Landing:
 
 @st.composite
 def flat_histories(draw: st.DrawFn) -> History:
-    """Histories in which dates go on in the middle of each other, some exported again."""
+    """Draw histories with interleaved dates, some of them exported again."""
     history = draw(histories.histories(parallel=True))
     return History([draw(exports(each)) for each in history.landings], history.holds, history.strides)
 

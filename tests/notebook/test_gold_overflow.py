@@ -1,4 +1,4 @@
-"""A sum that does not fit the column of gold rejects the date and names the column; the stage does not fail."""
+"""Test that a sum too large for its gold column rejects the date and names the column, without a failure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.sessions import Session
 DAY = "2025-11-30"
 
 
-def test_a_sum_that_does_not_fit_rejects_the_date(session: Session, tmp_path: Path) -> None:
+def test_sum_that_overflows_rejects_the_date(session: Session, tmp_path: Path) -> None:
     generate(tmp_path / "landing", orders_per_day=20)
     overrides = {name: str(tmp_path / name) for name in ("landing", "lake")}
     overrides["pii_key"] = str(tmp_path / "pii.key")

@@ -1,4 +1,4 @@
-"""Random landing histories: any order, repetition and parallelism of dates leaves the tables of once in order."""
+"""Test with random histories that order, repetition and parallelism of dates do not change the tables."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tests.notebook.histories import History, histories, list_stale_dates, read_
 
 @pytest.fixture(autouse=True)
 def quick(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No waits between tries to commit, and no results shown."""
+    """Do not wait between commit attempts, and show no results."""
     monkeypatch.setattr(daybook.lake.tables.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(stages, "display", lambda *args, **named: None)
 
 
 RETURNS = pytest.mark.parametrize("returns_count_on", ["order_date", "return_date"])
-# Not made smaller: a history takes seconds, and a failing one is small enough to read.
+# No shrinking: a history takes seconds, and a failing one is small enough to read.
 _QUICK = settings(
     max_examples=7,
     suppress_health_check=list(HealthCheck),
@@ -29,7 +29,7 @@ _QUICK = settings(
 @RETURNS
 @_QUICK
 @given(history=histories(parallel=False))
-def test_dates_in_any_order_and_again_leave_the_tables_of_once_in_order(
+def test_order_and_repetition_of_dates_do_not_matter(
     tmp_path_factory: pytest.TempPathFactory, returns_count_on: str, history: History
 ) -> None:
     otherwise, in_order = (str(tmp_path_factory.mktemp("lake")) for _ in range(2))
@@ -42,7 +42,7 @@ def test_dates_in_any_order_and_again_leave_the_tables_of_once_in_order(
 @RETURNS
 @_QUICK
 @given(history=histories(parallel=True))
-def test_dates_in_the_middle_of_each_other_leave_the_tables_of_once_in_order(
+def test_interleaved_dates_give_the_tables_of_sequential_runs(
     tmp_path_factory: pytest.TempPathFactory, returns_count_on: str, history: History
 ) -> None:
     otherwise, in_order = (str(tmp_path_factory.mktemp("lake")) for _ in range(2))

@@ -31,7 +31,7 @@ DOUBLED_FILES = ("orders", "order_items", "payments")
 
 
 class Shop(NamedTuple):
-    """A shop with incidents, its account, and where a test keeps its own lake."""
+    """A shop with incidents, its account, and the folder of its lakes."""
 
     landing: Path
     summary: Summary
@@ -47,7 +47,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 
 def publish_history(lake: Path, shop: Shop, day: str) -> None:
-    """Have gold hold the four weeks before a day, as the shop's account expects them."""
+    """Publish the four weeks before a day in gold, with the figures of the shop's account."""
     contract = load_table("gold.daily_sales")
     last = date.fromisoformat(day)
     rows = [daily_row(each, shop.summary.expected[each]) for each in shop.summary.days if 0 < (last - each).days <= 28]
@@ -76,7 +76,7 @@ def daily_row(day: date, figures: ExpectedFigures) -> dict[str, Any]:
 
 
 def live(session: Session, day: str, overrides: dict[str, str]) -> list[dict[str, Any]]:
-    """Run a day; returns the record of each stage that it came to, the last being the one that ended it."""
+    """Run a day; return the record of each stage up to the one that ended the day."""
     records: list[dict[str, Any]] = []
     result = stages.Stage.result
 
@@ -91,14 +91,14 @@ def live(session: Session, day: str, overrides: dict[str, str]) -> list[dict[str
 
 
 def message_of(records: list[dict[str, Any]]) -> str:
-    """What people are told of a day with these records."""
+    """Return the message of a day with these records."""
     assert stages.current is not None
     attempts = [AttemptRecord.model_validate(each) for each in records]
     return write_message(stages.current, RunReport(attempts[-1].outcome, attempts[-1].reasons, attempts, "EUR"))
 
 
 def days_published(lake: Path) -> list[date]:
-    """The days that gold shows."""
+    """Return the published days."""
     return [row[0] for row in DuckDBEngine(Lake(str(lake)), "Europe/Berlin").rows("SELECT order_date FROM gold.daily_sales")]
 
 
@@ -110,8 +110,8 @@ def test_drop_of_revenue_is_published_with_a_warning(session: Session, shop: Sho
     assert (ended["stage"], ended["outcome"]) == ("quality", "SUCCEEDED")
     assert date.fromisoformat(DROP) in days_published(lake)
     for figure in ("orders", "gross_revenue", "net_revenue"):
-        told = f"gold.daily_sales: '{figure} is usual for its weekday' does not hold: "
-        (warning,) = [each for each in ended["details"]["warnings"] if each.startswith(told)]
+        beginning = f"gold.daily_sales: '{figure} is usual for its weekday' does not hold: "
+        (warning,) = [each for each in ended["details"]["warnings"] if each.startswith(beginning)]
         assert "is below the" in warning
         assert warning in message_of(records)
         (rule,) = [each for each in ended["details"]["rules"] if each["rule"] == f"{figure} is usual for its weekday"]
@@ -138,7 +138,7 @@ def test_drop_of_revenue_of_severity_error_is_rejected(session: Session, shop: S
     assert not [name for name, rows in published.items() if name.startswith("gold.") and rows and name != "gold.daily_sales"]
 
 
-def test_a_day_with_a_file_cut_short_is_rejected_before_silver(session: Session, shop: Shop, tmp_path: Path) -> None:
+def test_truncated_file_rejects_the_date_before_silver(session: Session, shop: Shop, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     *_, ended = records = live(session, TRUNCATED, shop.overrides(lake))
 
@@ -149,7 +149,7 @@ def test_a_day_with_a_file_cut_short_is_rejected_before_silver(session: Session,
     assert [name for name, rows in rows_of(lake).items() if rows] == []
 
 
-def test_files_delivered_twice_change_no_figure_and_are_told(session: Session, shop: Shop, tmp_path: Path) -> None:
+def test_files_delivered_twice_are_reported_and_harmless(session: Session, shop: Shop, tmp_path: Path) -> None:
     once = shutil.copytree(shop.landing, tmp_path / "once")
     for entity in DOUBLED_FILES:
         file = once / entity / DOUBLED / f"{entity}.csv"

@@ -1,4 +1,4 @@
-"""What a stage records of the tables that its cells define."""
+"""Test the lineage that a stage records of the tables that its cells define."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tests.sessions import Session
 
 @pytest.fixture
 def stage(opened: Session) -> Stage:
-    """A stage of the demo shop with an empty lake."""
+    """Return a stage of the demo shop with an empty lake."""
     assert stages.current is not None
     return stages.current
 
 
 def recorded(stage: Stage, name: str, **definitions: str) -> dict[str, Any]:
-    """The details of a stage whose cells defined these (``__`` for the point in a name)."""
+    """Return the details of a stage whose cells defined these queries (``__`` stands for the dot in a name)."""
     stage.name = name
     stage.definitions = {each.replace("__", "."): sql for each, sql in definitions.items()}
     record_lineage(stage)
     return stage.details
 
 
-def test_a_cell_that_names_its_query_is_remembered(opened: Session, stage: Stage) -> None:
+def test_named_query_of_a_cell_is_recorded(opened: Session, stage: Stage) -> None:
     opened.value("%%sql best --quiet\nSELECT order_date FROM gold.daily_sales WHERE orders > {{ 2 + 3 }};")
     assert stage.definitions == {"best": "SELECT order_date FROM gold.daily_sales WHERE orders > 5"}
 
 
-def test_gold_leads_to_silver_and_what_the_stage_worked_out(opened: Session, stage: Stage) -> None:
+def test_gold_comes_from_silver_and_computed_tables(opened: Session, stage: Stage) -> None:
     opened.value("import pyarrow as pa\nstage.engine.register('touched', pa.table({'order_date': []}))")
     details = recorded(
         stage,
@@ -52,7 +52,7 @@ def test_gold_leads_to_silver_and_what_the_stage_worked_out(opened: Session, sta
     assert "lineage_gaps" not in details
 
 
-def test_silver_leads_through_the_sources_mapping_to_bronze(stage: Stage) -> None:
+def test_silver_comes_from_bronze_by_the_mapping(stage: Stage) -> None:
     details = recorded(stage, "transform", silver__customers="SELECT customer_key, city FROM mapped.customers")
     assert details["lineage"]["silver.customers"]["columns"] == {
         "customer_key": {"bronze.customers.customer_id": ["TRANSFORMATION"]},
@@ -61,7 +61,7 @@ def test_silver_leads_through_the_sources_mapping_to_bronze(stage: Stage) -> Non
     }
 
 
-def test_a_query_that_cannot_be_followed_is_noted_and_stops_nothing(stage: Stage) -> None:
+def test_query_without_lineage_is_noted_and_does_not_fail(stage: Stage) -> None:
     details = recorded(
         stage,
         "aggregate",
@@ -73,7 +73,7 @@ def test_a_query_that_cannot_be_followed_is_noted_and_stops_nothing(stage: Stage
     assert "is not a table" in gap
 
 
-def test_a_fault_of_the_parser_is_noted_and_stops_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parser_error_is_noted_and_does_not_fail(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RecursionError
 

@@ -1,4 +1,4 @@
-"""The ``%%sql`` cells of a session, and which cells run once a stage has ended."""
+"""Test ``%%sql`` cells, and which cells run after a stage has ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.sessions import Session
 
 @pytest.fixture
 def stage(opened: Any) -> Stage:
-    """The open stage, with 25 numbers to ask for."""
+    """Return the open stage, with a table of 25 numbers."""
     stage: Stage = opened.shell.user_ns["stage"]
     stage.engine.register("numbers", pa.table({"n": list(range(25)), "text": [f"it's {n}" for n in range(25)]}))
     return stage
@@ -50,7 +50,7 @@ def test_query_with_limit_shows_no_total(opened: Any, stage: Stage, clause: str)
 
 @pytest.mark.parametrize("ending", [";", " -- all of them", ";\n-- all of them", " /* all */ ;"])
 @pytest.mark.parametrize("name", ["", "named"])
-def test_a_query_may_end_with_a_semicolon_or_a_remark(opened: Any, stage: Stage, name: str, ending: str) -> None:
+def test_query_may_end_with_a_semicolon_or_a_comment(opened: Any, stage: Stage, name: str, ending: str) -> None:
     assert opened.value(f"%%sql {name}\nSELECT n FROM numbers{ending}").total == 25
 
 
@@ -163,7 +163,7 @@ def test_a_value_cannot_break_out_of_its_quotes(opened: Any, stage: Stage) -> No
     assert rows(opened.value("%%sql\nSELECT n FROM numbers WHERE text = {{ value }}")) == []
 
 
-def test_an_unknown_name_in_braces_is_pythons_own_error(opened: Any, stage: Stage) -> None:
+def test_unknown_name_in_braces_raises_a_name_error(opened: Any, stage: Stage) -> None:
     assert isinstance(opened.error("%%sql\nSELECT {{ unheard_of }}"), NameError)
 
 
@@ -268,12 +268,12 @@ def test_line_as_it_landed_is_a_pseudonym(opened: Any, stage: Stage, column: str
     assert "ann@example.com" not in repr(shown) + shown._repr_html_()
 
 
-# Once a stage has ended
+# After a stage has ended
 
 
 @pytest.fixture(params=["skip('the shop was closed')", "reject(['too many rows'])"])
 def ended(request: pytest.FixtureRequest, opened: Any) -> Any:
-    """A session whose stage has said that there is nothing more to do."""
+    """Return a session whose stage was ended early."""
     opened.value(f"stage.{request.param}")
     return opened
 
@@ -327,17 +327,17 @@ def test_preview_cuts_pseudonyms_under_any_name(opened: Any) -> None:
     assert "abcd0123" not in shown + listing._repr_html_()
 
 
-# What is left for the record
+# Details for the record
 
 
-def test_a_cell_that_fails_leaves_what_was_read_and_written(opened: Any, stage: Stage) -> None:
+def test_failing_cell_records_what_was_read_and_written(opened: Any, stage: Stage) -> None:
     stage.lake.tables_written["bronze.orders"] = 4
     opened.error("1 / 0")
     (result,) = [output[RESULT_MIME] for output in opened.outputs if RESULT_MIME in output]
     assert (result["stage"], result["outcome"], result["tables_written"]) == ("ingest", "FAILED", {"bronze.orders": 4})
 
 
-def test_a_cell_that_succeeds_leaves_no_result(opened: Any, stage: Stage) -> None:
+def test_successful_cell_records_no_result(opened: Any, stage: Stage) -> None:
     opened.value("1 + 1")
     assert opened.outputs == []
 
@@ -359,7 +359,7 @@ def test_cell_that_shuts_its_kernel_down_fails(session: Session) -> None:
 
 
 def test_jupyter_may_shut_a_kernel_down(session: Session) -> None:
-    # Its request arrives in a thread of its own.
+    # The request of Jupyter arrives in another thread.
     stop = "import threading\nthread = threading.Thread(target=setattr, args=(get_ipython(), 'exit_now', True))\nthread.start()"
     session.value(f"{stop}\nthread.join()")
     assert session.shell.exit_now

@@ -1,4 +1,4 @@
-"""A silver and a gold table that a project adds by cells and contracts alone go through every stage and tool."""
+"""Test that a silver and a gold table, added by cells and contracts alone, work in every stage and tool."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ SELECT COALESCE(SUM(shipped_revenue), 0) AS shipped_revenue FROM candidate.sales
 quality.reconcile(stage, audit, candidate="carriers_from_candidates", silver="carriers_from_silver")""",
     ),
 }
-"""By stage: the beginning of the cell before which the cells are added."""
+"""The beginning of the cell before which the cells are added, by stage."""
 
 
 class Shop:
@@ -173,7 +173,7 @@ def test_figures_that_differ_from_silver_stop_the_date(two_days: Shop, project: 
     assert two_days.run(LATE) == "REJECTED"
 
 
-def test_lineage_leads_from_gold_to_what_landed(two_days: Shop) -> None:
+def test_lineage_leads_from_gold_to_landed_columns(two_days: Shop) -> None:
     assert stages.current is not None
     two_days.land_day(LATE, {"D": "bob"}, (f"S4,D,DHL,bob,3,{LATE} 10:00:00 +0000",))
     found: dict[str, Any] = {}
@@ -200,7 +200,7 @@ def test_an_erased_person_leaves_the_new_table(two_days: Shop) -> None:
     assert two_days.rows("SELECT DISTINCT recipient FROM bronze.shipments WHERE recipient LIKE '%ann%'") == []
 
 
-def test_athena_is_told_of_both_tables(shop: Shop) -> None:
+def test_both_tables_are_registered_in_athena(shop: Shop) -> None:
     template = render_catalogue()
     for table in ("silver.shipments", "gold.sales_by_carrier"):
         layer, name = table.split(".")

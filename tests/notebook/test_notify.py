@@ -1,4 +1,4 @@
-"""The last stage: what a run came to, from the records before it, and whom it tells."""
+"""Test the notify stage: the outcome of a run from the records of its attempts, and its message."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def attempt(stage: str, outcome: str = "SUCCEEDED", number: int = 1, **fields: A
     return attempt_record(stage, outcome, run_id=RUN, attempt=number, seconds=2.0, **fields)
 
 
-def told(
+def run_notify(
     archive: Archive,
     *attempts: AttemptRecord,
     caught: str = "null",
@@ -40,7 +40,7 @@ def told(
     overrides: Any = None,
     run_id: str = RUN,
 ) -> tuple[dict[str, Any], str]:
-    """What the stage leaves in its record, and what it shows, after such attempts."""
+    """Run notify after these attempts; return its details and what it shows."""
     archive.start_named_run(run_id, {"env": "local", **({"part_of": part_of} if part_of else {})})
     for each in attempts:
         archive.write_attempt(each.changed(run_id=run_id), b"{}", b"<p>")
@@ -55,47 +55,47 @@ def told(
 
 @pytest.mark.parametrize("failure", [None, {}, {"cell": None, "source": None, "exception": None, "message": ""}])
 def test_failed_attempt_without_failure_is_described(archive: Archive, failure: Optional[dict[str, Any]]) -> None:
-    details, _ = told(archive, attempt("transform", "FAILED", failure=failure), caught=CAUGHT)
+    details, _ = run_notify(archive, attempt("transform", "FAILED", failure=failure), caught=CAUGHT)
     assert details["message"]["body"].splitlines()[1] == "transform failed (attempt 1): no reason was given"
 
 
-def test_permanent_failure_says_why_it_is_not_retried(archive: Archive) -> None:
+def test_permanent_failure_has_the_reason_for_no_retry(archive: Archive) -> None:
     failure = {"cell": 4, "source": "x", "exception": "MissingFileError", "message": "a.csv is not there.", "permanent": True}
-    said = describe_failure(attempt("ingest", "FAILED", failure=failure))
+    description = describe_failure(attempt("ingest", "FAILED", failure=failure))
     why = "not retried: the same input would fail again"
-    assert said == f"ingest failed in cell 4 (attempt 1, {why}): MissingFileError: a.csv is not there."
-    caught = json.dumps({"State": "Ingest", "Error": "Daybook.PermanentFailure", "Cause": said})
-    details, shown = told(archive, attempt("ingest", "FAILED", failure=failure), caught=caught)
-    assert (details["run_outcome"], details["run_reasons"]) == ("FAILED", [said])
-    assert said in shown
+    assert description == f"ingest failed in cell 4 (attempt 1, {why}): MissingFileError: a.csv is not there."
+    caught = json.dumps({"State": "Ingest", "Error": "Daybook.PermanentFailure", "Cause": description})
+    details, shown = run_notify(archive, attempt("ingest", "FAILED", failure=failure), caught=caught)
+    assert (details["run_outcome"], details["run_reasons"]) == ("FAILED", [description])
+    assert description in shown
 
 
 @pytest.mark.parametrize("earlier", [True, False])
 def test_stage_that_did_not_start_is_described(archive: Archive, earlier: bool) -> None:
     failure = {"cell": 4, "source": "x", "exception": "MissingFileError", "message": "a.csv is not there.", "permanent": True}
     before = [attempt("ingest", "FAILED", failure=failure)] if earlier else []
-    details, shown = told(archive, *before, caught=UNSTARTED)
+    details, shown = run_notify(archive, *before, caught=UNSTARTED)
     assert (details["run_outcome"], details["run_reasons"]) == ("FAILED", [SAID])
     assert SAID in shown
 
 
-def test_a_failure_blames_the_attempt_that_failed_last(archive: Archive) -> None:
+def test_failure_is_that_of_the_last_failed_attempt(archive: Archive) -> None:
     failure = {"cell": 6, "source": "%%sql silver.orders", "exception": "SqlError", "message": "no such column\nat all"}
     attempts = [attempt(stage) for stage in GOOD[:2]]
     attempts += [attempt("transform", "FAILED", number, failure=failure) for number in (1, 2)]
-    details, shown = told(archive, *attempts, caught=CAUGHT)
+    details, shown = run_notify(archive, *attempts, caught=CAUGHT)
     assert details["run_outcome"] == "FAILED"
     assert details["run_reasons"] == ["transform failed in cell 6 (attempt 2): SqlError: no such column"]
     assert details["message"]["subject"] == f"Daybook local: {DAY} FAILED in transform"
     assert "Cell 6 begins: %%sql silver.orders" in details["message"]["body"]
     assert "3_transform.attempt-2.html" in details["message"]["body"]
-    # What the notebook shows is what is sent.
+    # The notebook shows the message that is sent.
     assert shown == f"{details['message']['subject']}\n\n{details['message']['body']}"
 
 
-def test_a_rejection_says_which_gate_and_what_can_be_done(archive: Archive) -> None:
+def test_rejection_names_its_gate_and_a_remedy(archive: Archive) -> None:
     refused = attempt("validate", "REJECTED", reasons=["sales: 6 of 9 rows are rejected"], rows={"in": 9, "rejected": 6})
-    details, _ = told(archive, attempt("ingest"), refused)
+    details, _ = run_notify(archive, attempt("ingest"), refused)
     assert details["message"]["subject"] == f"Daybook local: {DAY} REJECTED in validate"
     body = details["message"]["body"]
     assert "sales: 6 of 9 rows are rejected\n6 rows are in quarantine.\n" in body
@@ -103,7 +103,7 @@ def test_a_rejection_says_which_gate_and_what_can_be_done(archive: Archive) -> N
 
 
 def test_good_day_sends_no_message(archive: Archive) -> None:
-    details, shown = told(archive, *(attempt(stage) for stage in GOOD))
+    details, shown = run_notify(archive, *(attempt(stage) for stage in GOOD))
     assert details["run_outcome"] == "SUCCEEDED"
     assert "message" not in details
     assert details["silent"].startswith("it is a good day")
@@ -112,13 +112,13 @@ def test_good_day_sends_no_message(archive: Archive) -> None:
 
 
 def test_good_day_sends_a_message_if_tell_is_always(archive: Archive) -> None:
-    details, _ = told(archive, *(attempt(stage) for stage in GOOD), overrides={"tell": "always"})
+    details, _ = run_notify(archive, *(attempt(stage) for stage in GOOD), overrides={"tell": "always"})
     assert details["message"]["subject"] == f"Daybook local: {DAY} SUCCEEDED"
     assert details["summary"] == {"orders": 7}
     assert "7 orders." in details["message"]["body"].splitlines()
 
 
-def test_a_headline_that_names_no_figure_is_refused(archive: Archive) -> None:
+def test_headline_with_an_unknown_figure_is_refused(archive: Archive) -> None:
     day = notify.RunReport("SUCCEEDED", [], [], "EUR", {"orders": 7})
     stage = begin("notify", env="local", run_date=DAY)
     with pytest.raises(NotebookError, match="The headline names 'sales', which is no figure; the figures are: orders"):
@@ -127,12 +127,12 @@ def test_a_headline_that_names_no_figure_is_refused(archive: Archive) -> None:
 
 def test_warning_is_in_the_message(archive: Archive) -> None:
     warned = attempt("quality", details={"warnings": ["net_revenue: 500.00 is below the usual"]})
-    details, _ = told(archive, *(attempt(stage) for stage in GOOD[:-1]), warned)
+    details, _ = run_notify(archive, *(attempt(stage) for stage in GOOD[:-1]), warned)
     assert "net_revenue: 500.00 is below the usual" in details["message"]["body"]
 
 
 def test_skipped_date_sends_no_message(archive: Archive) -> None:
-    details, shown = told(archive, attempt("ingest", "SKIPPED", reasons=["the shop was closed"]))
+    details, shown = run_notify(archive, attempt("ingest", "SKIPPED", reasons=["the shop was closed"]))
     assert (details["run_outcome"], details["silent"]) == ("SKIPPED", "there was nothing to do.")
     assert "the shop was closed" in shown
 
@@ -141,14 +141,14 @@ def test_skipped_date_sends_no_message(archive: Archive) -> None:
 def test_date_of_a_backfill_sends_no_message(archive: Archive, outcome: str) -> None:
     attempts = [attempt(stage) for stage in GOOD] if outcome == "SUCCEEDED" else []
     part_of = "backfill-2025-11-01-2025-11-30-1"
-    details, _ = told(archive, *attempts, caught="null" if attempts else CAUGHT, part_of=part_of)
+    details, _ = run_notify(archive, *attempts, caught="null" if attempts else CAUGHT, part_of=part_of)
     assert details["run_outcome"] == outcome
     assert not {"message", "freshness_hours"} & set(details)
     assert details["silent"] == f"{part_of} sends one summary of all its days."
 
 
 def published_before(archive: Archive) -> None:
-    """Have an earlier run of the date, whose figures readers see."""
+    """Add an earlier run of the date, whose figures are published."""
     archive.start_named_run(EARLIER, {"env": "local"})
     stages = [attempt(stage) for stage in GOOD]
     archive.write_run(run_record(EARLIER, stages=stages))
@@ -159,7 +159,7 @@ def test_a_run_without_figures_names_the_run_that_published(archive: Archive, ou
     published_before(archive)
     refused = attempt("validate", outcome, reasons=["no"], failure={"cell": 1, "source": "x", "exception": "E", "message": "m"})
     caught = CAUGHT if outcome == "FAILED" else "null"
-    details, shown = told(archive, attempt("ingest"), refused, caught=caught, run_id=f"daily-{DAY}-2")
+    details, shown = run_notify(archive, attempt("ingest"), refused, caught=caught, run_id=f"daily-{DAY}-2")
     assert details["summary"] is None
     assert f"This run published nothing; readers see the figures that {EARLIER} published." in details["message"]["body"]
     assert "7 orders" not in shown
@@ -167,5 +167,5 @@ def test_a_run_without_figures_names_the_run_that_published(archive: Archive, ou
 
 def test_the_commands_of_a_message_have_the_runs_overrides(archive: Archive) -> None:
     refused = attempt("validate", "REJECTED", reasons=["no"])
-    details, _ = told(archive, refused, overrides={"tell": "always"})
+    details, _ = run_notify(archive, refused, overrides={"tell": "always"})
     assert f"daybook run --date {DAY} --env local --set tell=always " in details["message"]["body"]

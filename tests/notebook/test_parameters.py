@@ -1,4 +1,4 @@
-"""Parameters of notebooks: declared in one cell, checked before a kernel starts, and no secret among them."""
+"""Test that parameters are declared in one cell, checked before a kernel starts, and are not secrets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_notebook_without_a_parameters_cell_is_refused() -> None:
         read_declared_parameters(new_notebook(cells=[new_code_cell("x = 1")]), "n.ipynb")
 
 
-def test_a_parameters_cell_that_is_not_the_first_code_cell_is_refused() -> None:
+def test_parameters_must_be_the_first_code_cell() -> None:
     late = build_notebook()
     late.cells.insert(0, new_code_cell("import os"))
     with pytest.raises(NotebookError, match="the first code cell"):
@@ -45,7 +45,7 @@ def test_a_mistyped_parameter_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["db_password", "apiKey", "token"])
-def test_a_parameter_that_looks_like_a_secret_is_refused_and_its_value_is_not_said(name: str) -> None:
+def test_secret_in_a_parameter_is_refused_and_not_printed(name: str) -> None:
     with pytest.raises(NotebookError, match=rf"n\.ipynb: parameter '{name}' looks like a secret, and only names") as declared:
         read_declared_parameters(build_notebook(f'{name} = "hunter2"'), "n.ipynb")
     with pytest.raises(NotebookError, match="looks like a secret") as given:
@@ -53,7 +53,7 @@ def test_a_parameter_that_looks_like_a_secret_is_refused_and_its_value_is_not_sa
     assert "hunter2" not in f"{declared.value} {given.value}"
 
 
-def test_a_name_of_a_secret_is_a_parameter_like_any_other() -> None:
+def test_name_of_a_secret_is_accepted() -> None:
     assert read_declared_parameters(build_notebook('db_secret_name = "shop/db"'), "n.ipynb") == {"db_secret_name": "shop/db"}
 
 
@@ -66,9 +66,9 @@ DECLARED = 'env = "local"  # a deployment\nrun_date: str = "2025-11-30"'
         [],
         [DECLARED],
         [DECLARED, '# Parameters\nrun_date = "2025-11-29"\n', "%load_ext daybook\nx = 1"],
-        # Somebody has changed the injected cell by hand and executed it once more.
+        # The injected cell was edited and executed again.
         [DECLARED, '# Parameters\nrun_dat = "2025-11-29"\n', '# Parameters\nrun_date = "2025-11-29"\n'],
-        # A notebook that is used by hand has no injected cell.
+        # A notebook in JupyterLab has no injected cell.
         ['run_dat = "2025-11-29"', "print(1)"],
     ],
 )
@@ -79,12 +79,12 @@ def test_declared_parameters_are_accepted(executed: list[str]) -> None:
 def test_injected_unknown_parameter_is_refused() -> None:
     with pytest.raises(NotebookError) as raised:
         check_injected_parameters(["", DECLARED, '# Parameters\nenv = "olist"\nrun_dat = "2025-11-29"\n', "begin()"])
-    said = "This notebook has no parameter 'run_dat' (did you mean 'run_date'?); its parameters are: env, run_date."
-    assert str(raised.value) == said
+    message = "This notebook has no parameter 'run_dat' (did you mean 'run_date'?); its parameters are: env, run_date."
+    assert str(raised.value) == message
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{\n<<<<<<< HEAD\n"cells": []}', "n.ipynb has a conflict marker of git in line 2; resolve the conflict."),
         ("no JSON", "n.ipynb is not a notebook (Expecting value: line 1 column 1 (char 0)); restore it."),
@@ -93,10 +93,10 @@ def test_injected_unknown_parameter_is_refused() -> None:
         (None, "n.ipynb is missing; every stage needs its notebook."),
     ],
 )
-def test_a_file_that_is_no_notebook_is_refused(tmp_path: Path, text: Optional[str], said: str) -> None:
+def test_a_file_that_is_no_notebook_is_refused(tmp_path: Path, text: Optional[str], message: str) -> None:
     path = tmp_path / "n.ipynb"
     if text is not None:
         path.write_text(text)
     with pytest.raises(NotebookError) as raised:
         load_notebook(path)
-    assert str(raised.value).startswith(said)
+    assert str(raised.value).startswith(message)

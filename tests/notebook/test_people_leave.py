@@ -1,4 +1,4 @@
-"""Who was erased stays out: whatever is run again or lands later, and real shops' people are found by their sources' SQL."""
+"""Test that erased people do not return with reruns or later files, and that sources identify people by SQL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.sessions import Session, read_outcome
 
 
 class Deployment:
-    """A shop run in this process: its lake, its key, and one's way to ask and to erase."""
+    """A shop that runs in this process, with its lake and key, queries and erasures."""
 
     def __init__(self, session: Session, place: Path, env: str, landing: Path) -> None:
         self.session, self.env = session, env
@@ -43,13 +43,13 @@ class Deployment:
         return str(make_pseudonym(load_keys(self.settings.pii_key), person))
 
     def tables(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Silver and gold."""
+        """Return the rows of silver and gold."""
         return rows_of(Path(self.settings.lake))
 
 
 @pytest.fixture(scope="module")
 def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Landing files of a small demo shop."""
+    """Return the landing files of a small demo shop."""
     place = tmp_path_factory.mktemp("landing")
     generate(place, days=6, last_day=date(2025, 11, 30), orders_per_day=25)
     return place
@@ -57,7 +57,7 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shop(session: Session, tmp_path: Path, landing: Path) -> Deployment:
-    """The demo shop after two days."""
+    """Return the demo shop after two days."""
     shop = Deployment(session, tmp_path / "shop", "local", landing)
     for day in ("2025-11-28", "2025-11-29"):
         shop.run(day)
@@ -65,7 +65,7 @@ def shop(session: Session, tmp_path: Path, landing: Path) -> Deployment:
 
 
 def somebody(shop: Deployment) -> str:
-    """A customer who ordered on both days."""
+    """Return a customer who ordered on both days."""
     ((person,), *_) = shop.rows(
         "SELECT customer_id FROM bronze.orders WHERE ordered_at >= '2025-11-28' GROUP BY customer_id "
         "HAVING count(DISTINCT left(ordered_at, 10)) = 2 ORDER BY customer_id"
@@ -73,7 +73,7 @@ def somebody(shop: Deployment) -> str:
     return str(person)
 
 
-def test_days_run_again_and_later_days_bring_nobody_back(shop: Deployment) -> None:
+def test_reruns_and_later_days_do_not_restore_people(shop: Deployment) -> None:
     person = somebody(shop)
     key = shop.key_of(person)
     before = shop.tables()
@@ -93,7 +93,7 @@ def test_days_run_again_and_later_days_bring_nobody_back(shop: Deployment) -> No
     assert shop.erase(person).proof.is_clean
 
 
-def test_the_next_run_restates_the_days_of_an_erased_customer(shop: Deployment) -> None:
+def test_next_run_restates_days_of_an_erased_customer(shop: Deployment) -> None:
     person = somebody(shop)
     figures = "SELECT order_date, orders, net_revenue, new_customers + returning_customers FROM gold.daily_sales ORDER BY 1"
     before = {row[0]: row[1:] for row in shop.rows(figures)}
@@ -108,7 +108,7 @@ def test_the_next_run_restates_the_days_of_an_erased_customer(shop: Deployment) 
     assert {day for day in days if after[day][2] == before[day][2] - 1} == ordered & set(days) != set()
 
 
-def test_a_rekeyed_lake_is_what_a_new_one_is_under_the_new_key(shop: Deployment, session: Session, tmp_path: Path) -> None:
+def test_rekeyed_lake_equals_a_new_one_with_the_new_key(shop: Deployment, session: Session, tmp_path: Path) -> None:
     old = shop.tables()["silver.customers"]
     rekey(shop.settings.lake, shop.settings.pii_key, "local")
     new = Deployment(session, tmp_path / "new", "local", Path(shop.settings.landing))
@@ -116,7 +116,7 @@ def test_a_rekeyed_lake_is_what_a_new_one_is_under_the_new_key(shop: Deployment,
     shutil.copy(shop.settings.pii_key, new.settings.pii_key)
     for day in ("2025-11-28", "2025-11-29"):
         new.run(day)
-    # Fifths of customers break their ties by the key, so the next run may move some between scores.
+    # Ties between customers are broken by the key, so the next run can move some to another score.
     ours, theirs = ({name: rows for name, rows in each.tables().items() if "rfm" not in name} for each in (shop, new))
     assert ours == theirs
     assert shop.tables()["silver.customers"] != old
@@ -124,7 +124,7 @@ def test_a_rekeyed_lake_is_what_a_new_one_is_under_the_new_key(shop: Deployment,
     assert shop.rows(joined) == new.rows(joined) != [(0,)]
 
 
-def test_a_stage_on_a_lake_that_is_behind_its_key_is_refused(shop: Deployment) -> None:
+def test_stage_on_a_lake_with_an_older_key_is_refused(shop: Deployment) -> None:
     add_key(shop.settings.pii_key)
     begin = f"begin('ingest', env='local', run_date='2025-11-30', overrides={shop.overrides!r})"
     error = shop.session.error(f"from daybook.notebook import begin\n{begin}")
@@ -134,7 +134,7 @@ def test_a_stage_on_a_lake_that_is_behind_its_key_is_refused(shop: Deployment) -
 @pytest.mark.parametrize(
     ("env", "folder", "day"), [("olist", "olist", "2016-10-04"), ("online_retail", "online_retail", "2010-12-05")]
 )
-def test_a_customer_of_a_real_shop_is_erased_and_stays_out(
+def test_customer_of_a_real_shop_stays_erased(
     session: Session, tmp_path: Path, shared_data: Path, env: str, folder: str, day: str
 ) -> None:
     shop = Deployment(session, tmp_path / "shop", env, shared_data / folder)

@@ -1,4 +1,4 @@
-"""The plots draw what they are given: a bar a row, the day marked, axes with units, and the same picture every time."""
+"""Test bars, marked day, axes and units of the plots, and that equal rows give equal pictures."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ def texts(axes: Axes) -> list[str]:
     return [each.get_text() for each in axes.texts]
 
 
-def test_a_bar_stands_for_each_days_net_revenue() -> None:
+def test_each_day_has_a_bar_of_its_net_revenue() -> None:
     bars = axes_of(revenue(WEEKS)).patches
     assert [bar.get_height() for bar in bars] == [100 + number for number in range(29)]
 
 
-def test_the_day_stands_out_from_the_others() -> None:
+def test_day_of_the_run_is_marked() -> None:
     colours = [to_hex(bar.get_facecolor()) for bar in axes_of(revenue(WEEKS)).patches]
     assert len(set(colours[:-1])) == 1
     assert colours[-1] not in colours[:-1]
 
 
-def test_every_days_page_shows_the_same_four_weeks() -> None:
+def test_axis_covers_four_weeks_before_each_day() -> None:
     for rows in (WEEKS, WEEKS[-3:], WEEKS[:1]):
         left, right = (num2date(edge).date() for edge in axes_of(revenue(rows)).get_xlim())
         assert (left, right) == (DAY - timedelta(days=29), DAY)
 
 
 @pytest.mark.parametrize(("before", "median"), [([1, 2, 9], 2), ([1, 2, 4, 9], 3), ([5], 5)])
-def test_the_line_is_the_median_of_the_days_before(before: list[int], median: float) -> None:
+def test_line_is_the_median_of_the_days_before(before: list[int], median: float) -> None:
     rows = [(DAY - timedelta(days=number + 1), value) for number, value in enumerate(before)]
     axes = axes_of(revenue([*rows, (DAY, 1000)]))
     assert list(axes.lines[0].get_ydata()) == [median, median]
@@ -76,7 +76,7 @@ def test_a_first_day_has_no_median() -> None:
     assert len(axes.patches) == 1
 
 
-def test_a_day_with_more_returns_than_sales_goes_below_zero() -> None:
+def test_day_with_more_returns_than_sales_is_negative() -> None:
     (bar,) = axes_of(revenue([(DAY, Decimal("-12.5"))])).patches
     assert bar.get_height() == -12.5
 
@@ -89,7 +89,7 @@ def test_revenue_has_title_day_and_currency() -> None:
 
 
 @pytest.mark.parametrize("draw", [categories, rejections])
-def test_the_largest_bar_is_on_top_with_its_figure(draw: Callable[..., Plot]) -> None:
+def test_largest_bar_is_on_top_with_its_figure(draw: Callable[..., Plot]) -> None:
     axes = axes_of(draw([("books", 2500), ("toys", 40)]))
     assert [label.get_text() for label in axes.get_yticklabels()] == ["toys", "books"]
     assert [bar.get_width() for bar in axes.patches] == [40, 2500]
@@ -103,7 +103,7 @@ def test_categories_have_title_day_and_currency() -> None:
     assert axes.get_xlabel() == "BRL"
 
 
-def test_rejected_rows_are_counted_in_whole_rows() -> None:
+def test_axis_of_rejected_rows_has_whole_numbers() -> None:
     axes = axes_of(rejections([("orders: status is present", 2)]))
     assert axes.get_title(loc="left") == "Rejected rows by reason"
     assert axes.get_xlabel() == "rows"
@@ -123,7 +123,7 @@ def test_any_name_can_be_drawn(draw: Callable[..., Plot], name: Any) -> None:
 
 
 @pytest.mark.parametrize(("draw", "rows"), [(revenue, WEEKS), (categories, [("books", 1)]), (rejections, [("a rule", 1)])])
-def test_a_notebook_shows_a_picture_at_the_size_it_was_drawn_for(draw: Callable[..., Plot], rows: list[Any]) -> None:
+def test_notebook_shows_pictures_at_their_drawn_size(draw: Callable[..., Plot], rows: list[Any]) -> None:
     plot = draw(rows)
     data, metadata = plot._repr_mimebundle_()
     width, height = struct.unpack(">II", data["image/png"][16:24])

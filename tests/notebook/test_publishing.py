@@ -1,4 +1,4 @@
-"""What a run computes, publishes, leaves to others and leaves for later: the notebooks' functions on a shop of a few rows."""
+"""Test which dates a run computes and publishes, with the notebooks' functions on a shop of a few rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANN, BOB = "1" * 32, "2" * 32
 
 @pytest.fixture(autouse=True)
 def quiet(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No results shown."""
+    """Show no results."""
     monkeypatch.setattr(stages, "display", lambda *args, **named: None)
 
 
@@ -55,13 +55,13 @@ def line(name: str, price: str, *, version: int = 1) -> dict[str, Any]:
 
 
 def run(root: str, day: date, number: int, orders: list[Any], lines: Optional[list[Any]] = None, **others: list[Any]) -> Run:
-    """A run of a date that brings these rows, not begun yet."""
+    """Return a run of a date with these rows that has not begun."""
     rows = {"customers": [], "payments": [], "products": [], "reviews": [], **others}
     return Run(root, Landing(day, {**rows, "orders": orders, "order_items": lines or []}), number, gate=True)
 
 
 def details(run: Run, stages_to_do: int = 3) -> dict[str, Any]:
-    """What the run's last stage left for its record, after so many stages more."""
+    """Run some more stages; return the details of the last one."""
     for _ in range(stages_to_do):
         run.run_next_stage()
     assert run.last is not None
@@ -73,19 +73,19 @@ def texts(*days: date) -> list[str]:
 
 
 def gross(root: str) -> dict[date, Decimal]:
-    """The published gross revenue by date."""
+    """Return the published gross revenue by date."""
     return {row[0]: row[4] for row in read_tables(root)["gold.daily_sales"]}
 
 
 @pytest.fixture
 def two_days(root: str) -> str:
-    """Two published days: Ann's order of 10 and then hers of 20."""
+    """Return a lake with two published days: an order of Ann for 10, then one for 20."""
     run(root, EARLY, 1, [order("o1", EARLY, by=ANN)], [line("o1", "10")]).finish()
     run(root, MIDDLE, 1, [order("o2", MIDDLE, by=ANN)], [line("o2", "20")]).finish()
     return root
 
 
-# Exactly the dates that something changes for
+# Touched dates
 
 
 def test_unchanged_rerun_touches_its_own_date_only(two_days: str) -> None:
@@ -120,7 +120,7 @@ def test_new_category_restates_the_dates_of_its_sales(two_days: str) -> None:
     assert details(named, 1)["stale_dates"] == []
 
 
-# What publishing says it has changed
+# Changes of a publish
 
 
 def test_restated_dates_have_figures_before_and_after(two_days: str) -> None:
@@ -175,7 +175,7 @@ def test_candidates_are_checked_against_their_snapshot(two_days: str) -> None:
     early = run(two_days, EARLY, 2, [order("o1", EARLY, by=ANN)], [line("o1", "11")])
     details(early, 2)
     details(run(two_days, LATE, 1, [], [line("o1", "99", version=2)]), 1)
-    early.run_next_stage()  # the run itself asserts that gold is what silver said
+    early.run_next_stage()  # The run itself asserts that gold agrees with silver.
     assert gross(two_days)[EARLY] == Decimal(11)
 
 
@@ -185,7 +185,7 @@ def test_snapshot_versions_are_recorded(two_days: str) -> None:
     assert on_record == {name: Lake(two_days).version(name) for name in (*load_tables("silver"), stale_dates.LANDED_DATES)}
 
 
-def test_candidates_not_all_of_which_were_written_are_refused(two_days: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_candidates_are_refused(two_days: str, monkeypatch: pytest.MonkeyPatch) -> None:
     early = run(two_days, EARLY, 2, [order("o1", EARLY, by=ANN)], [line("o1", "11")])
     details(early, 1)
     write = Lake.write_candidate
@@ -203,7 +203,7 @@ def test_candidates_not_all_of_which_were_written_are_refused(two_days: str, mon
         early.publish()
 
 
-def test_a_date_without_candidates_is_refused(two_days: str) -> None:
+def test_date_without_candidates_is_refused(two_days: str) -> None:
     with pytest.raises(StageError, match="There are no candidates of 2025-11-30 for this run"):
         run(two_days, LATE, 1, []).publish()
 
@@ -237,11 +237,11 @@ def test_note_after_the_snapshot_waits_for_the_next_run(two_days: str) -> None:
     assert sorted(list_stale_dates(two_days)) == [(ANY_RUN_DATE, EARLY), (ANY_RUN_DATE, LATE)]
 
 
-# What a gate has said no to
+# Held dates
 
 
 def reject(run: Run) -> None:
-    """Have the gate say no to a run whose candidates are written, as the quality stage does."""
+    """Reject a run whose candidates are written, as the quality stage does."""
     assert run.last is not None
     hold_dates(run.last)
     run.ahead.clear()

@@ -1,4 +1,4 @@
-"""Rows in quarantine are listed without personal values, and go through again repaired or accepted, on record."""
+"""Test the list of rows in quarantine, and the release of rows as repaired or accepted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Command = Callable[..., str]
 
 
 def spoil(shop: Shop, entity: str, number: int, **values: str) -> dict[str, str]:
-    """Change a row of the day's file; returns it as it was."""
+    """Change a row of the file of the day; return the original row."""
     path = shop.file(entity)
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
@@ -51,8 +51,8 @@ def line(shop: Shop, row: dict[str, str]) -> list[tuple[object, ...]]:
     )
 
 
-def test_a_repaired_row_goes_through_and_stays_through(shop: Shop) -> None:
-    number = shop.sound_row("order_items")
+def test_repaired_row_passes_in_this_and_later_runs(shop: Shop) -> None:
+    number = shop.valid_row("order_items")
     sound = spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1")
     (found,) = in_quarantine(shop, "order_items", number)
@@ -72,8 +72,8 @@ def test_a_repaired_row_goes_through_and_stays_through(shop: Shop) -> None:
     assert (kept.released_by, kept.why, kept.repairs) == ("a steward", "the shop said so", {"quantity": "3"})
 
 
-def test_a_row_is_accepted_for_the_rules_it_broke_and_no_others(shop: Shop) -> None:
-    number = shop.sound_row("order_items")
+def test_row_is_accepted_for_its_broken_rules_only(shop: Shop) -> None:
+    number = shop.valid_row("order_items")
     sound = spoil(shop, "order_items", number, quantity="5000")
     shop.run(f"{RUN}-1")
     (found,) = in_quarantine(shop, "order_items", number)
@@ -89,16 +89,16 @@ def test_a_row_is_accepted_for_the_rules_it_broke_and_no_others(shop: Shop) -> N
     assert again.rules == ("quantity is at most 1,000", "unit_price is at least 0")
 
 
-def test_a_row_of_which_nothing_can_be_made_must_be_repaired(shop: Shop) -> None:
-    number = shop.sound_row("order_items")
+def test_row_with_a_final_finding_needs_a_repair(shop: Shop) -> None:
+    number = shop.valid_row("order_items")
     spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
     with pytest.raises(UsageError, match=r"cannot be accepted as it is.*quantity is an integer.*--fix COLUMN=VALUE"):
         release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={}, by="a steward", why="why not")
 
 
-def test_a_repair_that_is_no_better_leaves_the_row_in_quarantine(shop: Shop) -> None:
-    number = shop.sound_row("order_items")
+def test_row_with_an_invalid_repair_stays_in_quarantine(shop: Shop) -> None:
+    number = shop.valid_row("order_items")
     spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
     release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "-1"}, by="a", why="b")
@@ -107,8 +107,8 @@ def test_a_repair_that_is_no_better_leaves_the_row_in_quarantine(shop: Shop) -> 
     assert found.rules == ("quantity is at least 1",)
 
 
-def test_another_row_in_the_same_place_is_not_meant(shop: Shop) -> None:
-    number = shop.sound_row("order_items")
+def test_release_does_not_apply_to_a_changed_row(shop: Shop) -> None:
+    number = shop.valid_row("order_items")
     spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
     release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
@@ -117,8 +117,8 @@ def test_another_row_in_the_same_place_is_not_meant(shop: Shop) -> None:
     assert len(in_quarantine(shop, "order_items", number)) == 1
 
 
-def test_a_column_that_lands_later_cancels_no_release(shop: Shop) -> None:
-    number = shop.sound_row("order_items")
+def test_release_survives_a_new_column(shop: Shop) -> None:
+    number = shop.valid_row("order_items")
     spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
     release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
@@ -130,8 +130,8 @@ def test_a_column_that_lands_later_cancels_no_release(shop: Shop) -> None:
     assert in_quarantine(shop, "order_items", number) == []
 
 
-def test_releases_of_two_people_at_once_are_both_kept(shop: Shop) -> None:
-    numbers = [shop.sound_row("order_items"), shop.sound_row("order_items") + 20]
+def test_concurrent_releases_are_both_kept(shop: Shop) -> None:
+    numbers = [shop.valid_row("order_items"), shop.valid_row("order_items") + 20]
     for number in numbers:
         spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
@@ -145,8 +145,8 @@ def test_releases_of_two_people_at_once_are_both_kept(shop: Shop) -> None:
     assert sorted(each.repairs["quantity"] for each in kept) == ["4", "5"]
 
 
-def test_a_release_that_meets_no_row_is_told(shop: Shop) -> None:
-    number = shop.sound_row("order_items")
+def test_release_without_a_matching_row_is_reported(shop: Shop) -> None:
+    number = shop.valid_row("order_items")
     spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
     release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
@@ -155,8 +155,8 @@ def test_a_release_that_meets_no_row_is_told(shop: Shop) -> None:
     assert "order_items: 1 released rows are no longer in the landing, or have changed" in shop.details["validate"]["warnings"]
 
 
-def test_a_release_outlives_a_run_that_dies_in_the_middle(shop: Shop) -> None:
-    number = shop.sound_row("order_items")
+def test_release_survives_a_run_that_dies(shop: Shop) -> None:
+    number = shop.valid_row("order_items")
     sound = spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1")
     release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
@@ -172,8 +172,8 @@ def test_a_release_outlives_a_run_that_dies_in_the_middle(shop: Shop) -> None:
     assert sold == lines
 
 
-def test_the_list_shows_rules_and_values_but_nothing_personal(shop: Shop, daybook: Command) -> None:
-    number = shop.sound_row("customers")
+def test_list_has_rules_and_values_but_no_personal_data(shop: Shop, daybook: Command) -> None:
+    number = shop.valid_row("customers")
     person = spoil(shop, "customers", number, registered_at="yesterday")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
     listed = daybook(["quarantine", "list", "--entity", "customers", "--date", DAY, *shop.options])
@@ -196,18 +196,18 @@ MISTAKES = [
 ]
 
 
-def test_a_release_that_cannot_be_is_told_and_starts_nothing(shop: Shop, daybook: Command) -> None:
-    spoil(shop, "order_items", shop.sound_row("order_items"), quantity="three")
+def test_impossible_release_is_reported_and_starts_nothing(shop: Shop, daybook: Command) -> None:
+    spoil(shop, "order_items", shop.valid_row("order_items"), quantity="three")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
-    for arguments, told in MISTAKES:
-        said = daybook(["quarantine", "release", *arguments, "--date", DAY, "--why", "x", *shop.options], exit_code=2)
-        assert told in said
+    for arguments, expected in MISTAKES:
+        output = daybook(["quarantine", "release", *arguments, "--date", DAY, "--why", "x", *shop.options], exit_code=2)
+        assert expected in output
     assert read_releases(shop.engine(), shop.engine().lake, date.fromisoformat(DAY)) == []
     assert not (shop.place / "archive").exists()
 
 
-def test_a_release_can_wait_for_the_next_run(shop: Shop, daybook: Command) -> None:
-    number = shop.sound_row("order_items")
+def test_release_can_wait_for_the_next_run(shop: Shop, daybook: Command) -> None:
+    number = shop.valid_row("order_items")
     sound = spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1")
     arguments = ["quarantine", "release", "order_items", "--date", DAY, "--row", str(number), "--fix", "quantity=2"]
@@ -237,8 +237,8 @@ def rename_in_file(shop: Shop, entity: str, old: str, new: str) -> None:
     path.write_text(f"{header.replace(old, new)}\n{rows}", encoding="utf-8")
 
 
-def test_a_release_holds_where_its_columns_are_in_another_case(shop: Shop) -> None:
-    number = shop.sound_row("order_items")
+def test_release_holds_for_columns_in_another_case(shop: Shop) -> None:
+    number = shop.valid_row("order_items")
     sound = spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1")
     (found,) = in_quarantine(shop, "order_items", number)
@@ -250,14 +250,14 @@ def test_a_release_holds_where_its_columns_are_in_another_case(shop: Shop) -> No
     assert quantity == 3
 
 
-def test_a_release_of_an_earlier_version_holds(shop: Shop) -> None:
-    """Its digest is of the columns' names as they are stored, in whatever case."""
+def test_release_of_an_earlier_version_holds(shop: Shop) -> None:
+    """Its digest includes the names of columns in their stored case."""
     rename_in_file(shop, "order_items", "quantity", "quantity,Colour")
     path = shop.file("order_items")
     header, *rows = path.read_text(encoding="utf-8").splitlines()
     at = header.split(",").index("quantity")
     path.write_text("\n".join([header, *(",".join(_with(row.split(","), at)) for row in rows)]), encoding="utf-8")
-    number = shop.sound_row("order_items")
+    number = shop.valid_row("order_items")
     sound = spoil(shop, "order_items", number, quantity="three")
     shop.run(f"{RUN}-1", ["ingest", "validate"])
     (found,) = in_quarantine(shop, "order_items", number)

@@ -1,4 +1,4 @@
-"""In which date's figures a returned line counts: of its order, or of its return (``returns_count_on``)."""
+"""Test whether a returned line counts on the date of its order or of its return (``returns_count_on``)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 @pytest.fixture(autouse=True)
 def quiet(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No results shown."""
+    """Show no results."""
     monkeypatch.setattr(stages, "display", lambda *args, **named: None)
 
 
@@ -56,7 +56,7 @@ def product(category: str, version: int) -> Row:
 
 
 class Shop:
-    """A lake under one value of the setting; every run is reconciled with silver before it publishes."""
+    """A lake with one value of the setting; every run is reconciled with silver before it publishes."""
 
     def __init__(self, root: str, returns_count_on: str) -> None:
         self.root, self.returns_count_on, self.number = root, returns_count_on, 0
@@ -89,13 +89,13 @@ class Shop:
 
 @pytest.fixture(params=[BY_ORDER, BY_RETURN])
 def shop(request: pytest.FixtureRequest, root: str) -> Shop:
-    """A shop under each value of the setting."""
+    """Return a shop for each value of the setting."""
     return Shop(root, request.param)
 
 
 @pytest.fixture
 def by_return(root: str) -> Shop:
-    """A shop whose returns count on the date of the return."""
+    """Return a shop whose returns count on the date of the return."""
     return Shop(root, BY_RETURN)
 
 
@@ -195,7 +195,7 @@ def test_return_that_lands_while_its_order_merges_is_counted(by_return: Shop, mo
     assert by_return.returns() == {EARLY: 0, MIDDLE: 10}
 
 
-def test_returns_of_dates_that_have_not_landed_are_warned_of(root: str) -> None:
+def test_returns_of_dates_that_never_landed_give_a_warning(root: str) -> None:
     shop = Shop(root, BY_RETURN)
     shop.run(EARLY, [order("o1", EARLY)], [sold("o1", "7"), returned("o1", "7", moment(LATE, 9))])
     last = shop.begin(EARLY, [order("o1", EARLY)], [sold("o1", "7"), returned("o1", "7", moment(LATE, 9))])

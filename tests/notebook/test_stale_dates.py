@@ -22,14 +22,14 @@ from tests.sessions import Session, read_outcome
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Landing files of a small shop, and the key of its pseudonyms beside them."""
+    """Return a folder with landing files of a small shop and the key of its pseudonyms."""
     place = tmp_path_factory.mktemp("shop")
     generate(place / "landing", days=20, last_day=date(2025, 11, 30), orders_per_day=30)
     return place
 
 
 def content(session: Session, shop: Path, lake: Path, days: Sequence[int], **settings: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of silver and gold after these days of November were run in this order."""
+    """Run these days of November in this order; return all rows of silver and gold."""
     overrides = {"landing": str(shop / "landing"), "lake": str(lake), "pii_key": str(shop / "pii.key"), **settings}
     for number, day in enumerate(days, start=1):
         session.run_day(f"2025-11-{day}", number, overrides)
@@ -37,21 +37,21 @@ def content(session: Session, shop: Path, lake: Path, days: Sequence[int], **set
 
 
 def rows_of(lake: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of silver and gold, in an order of its own, by table."""
+    """Return all rows of silver and gold by table, sorted."""
     engine = DuckDBEngine(Lake(str(lake)), load_settings("local").timezone)
     tables = [name for name in engine.lake.tables() if name.startswith(("silver.", "gold."))]
     return {name: sorted(engine.rows(f"SELECT * FROM {name}"), key=repr) for name in tables}
 
 
 @pytest.mark.parametrize("returns", ["order_date", "return_date"])
-def test_dates_in_any_order_and_twice_leave_the_same_tables(session: Session, shop: Path, tmp_path: Path, returns: str) -> None:
+def test_order_and_reruns_of_dates_do_not_change_tables(session: Session, shop: Path, tmp_path: Path, returns: str) -> None:
     in_order = content(session, shop, tmp_path / "in-order", [28, 29, 30], returns_count_on=returns)
     otherwise = content(session, shop, tmp_path / "otherwise", [29, 30, 29, 28], returns_count_on=returns)
     assert len(in_order["gold.daily_sales"]) == 3
     assert otherwise == in_order
 
 
-def test_a_day_of_a_real_shop_run_again_leaves_the_same_tables(session: Session, shared_data: Path, tmp_path: Path) -> None:
+def test_rerun_of_a_real_shop_does_not_change_tables(session: Session, shared_data: Path, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     overrides = {"landing": str(shared_data / "olist"), "lake": str(lake), "pii_key": str(tmp_path / "pii.key")}
     session.run_day("2017-11-24", 1, overrides, env="olist")
@@ -61,7 +61,7 @@ def test_a_day_of_a_real_shop_run_again_leaves_the_same_tables(session: Session,
     assert rows_of(lake) == once
 
 
-def test_a_later_day_restates_the_days_it_says_something_new_of(session: Session, shop: Path, tmp_path: Path) -> None:
+def test_later_day_restates_the_days_that_it_changes(session: Session, shop: Path, tmp_path: Path) -> None:
     before = content(session, shop, tmp_path / "before", [26, 27])
     after = content(session, shop, tmp_path / "before", [28, 29])
     statuses = {row[0]: row for row in before["silver.orders"]}
@@ -78,7 +78,7 @@ def test_a_later_day_restates_the_days_it_says_something_new_of(session: Session
     assert sum(row[5] for row in days) == returned
 
 
-def test_a_rejected_day_is_not_shown_by_what_later_days_say_of_it(session: Session, shop: Path, tmp_path: Path) -> None:
+def test_later_days_do_not_publish_a_rejected_day(session: Session, shop: Path, tmp_path: Path) -> None:
     landing = shutil.copytree(shop / "landing", tmp_path / "landing")
     orders = landing / "orders" / "2025-11-27" / "orders.csv"
     orders.write_text(orders.read_text().replace(",paid,", ",lost,"))

@@ -1,4 +1,4 @@
-"""What cells read of raw rows: pseudonyms under every alias, and raw values only by the recorded call."""
+"""Test that cells read pseudonyms of raw rows under every alias, and raw values only by the recorded call."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def source(home: Path) -> Source:
 
 @pytest.fixture
 def views(source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ViewEngine:
-    """What cells read of tables with secrets, without a session."""
+    """Return the view engine on tables with secrets, without a session."""
     monkeypatch.chdir(tmp_path)
     tables = DuckDBEngine(Lake(str(tmp_path / "lake")), "UTC")
     tables.add_text_function("pseudonym", pseudonym_function(KEYS))
