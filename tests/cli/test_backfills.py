@@ -60,7 +60,7 @@ def test_the_plan_is_shown_and_needs_confirmation(archive: Archive, call: Call) 
     before = archive.store.keys()
     code, out, _ = call("backfill", *DAYS, answer="n")
     assert code == 1
-    assert "2025-11-01 to 2025-11-05: 5 dates: 4 to run; 1 left alone (good already; --force runs them again)." in out
+    assert "2025-11-01 to 2025-11-05: 5 dates: 4 to run; 1 omitted (already successful; --force runs them again)." in out
     assert "  2025-11: 02 03 04 05" in out
     assert archive.store.keys() == before
 
@@ -73,7 +73,7 @@ def test_each_month_of_the_plan_has_a_line(archive: Archive, call: Call) -> None
 def test_nothing_is_asked_if_all_dates_are_done(archive: Archive, call: Call) -> None:
     add_run(archive, 1, "SUCCEEDED")
     code, out, _ = call("backfill", DAYS[0], DAYS[0], answer="n")
-    assert (code, "1 date: 0 to run; 1 left alone" in out) == (0, True)
+    assert (code, "1 date: 0 to run; 1 omitted" in out) == (0, True)
     assert call("backfill", DAYS[0], DAYS[0], "--json") == (0, "null\n", "")
     assert archive.store.list_folders("backfills") == []
 
@@ -85,15 +85,15 @@ def test_plan_names_the_backfill_that_it_continues(archive: Archive, call: Call)
     name = run_backfill(archive, plan_backfill(settings, day(1), day(5), force=True), ["SUCCEEDED"])
     close_backfill(archive, name, stopped=True)
     _, out, _ = call("backfill", *DAYS, "--force", answer="n")
-    assert "4 to run; 1 left alone" in out
-    assert f"Goes on with {name}, which did not get to its end." in out
+    assert "4 to run; 1 omitted" in out
+    assert f"Continues {name}, which did not end." in out
 
 
 def test_plan_counts_dates_that_never_reached_the_stage(archive: Archive, call: Call) -> None:
     add_run(archive, 1, "SUCCEEDED")
     add_run(archive, 2, "REJECTED")
     _, out, _ = call("backfill", *DAYS, "--stages", "aggregate..", answer="n")
-    assert "5 dates, from aggregate on: 1 to run; 4 left out, of which no newest run got to aggregate" in out
+    assert "5 dates, from aggregate on: 1 to run; 4 omitted, because their newest run did not reach aggregate" in out
 
 
 def test_catch_up_without_gaps_succeeds(archive: Archive, call: Call) -> None:

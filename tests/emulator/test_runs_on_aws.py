@@ -193,7 +193,7 @@ def test_date_cannot_run_twice_at_the_same_time(cloud: Cloud) -> None:
     with deploy_machines(cloud.account, "cloud", cloud.job, workers=0):  # jobs never run, so the execution keeps running
         code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")
         assert code == 0
-        assert f"daily-{DAY}-1 goes on on AWS" in out
+        assert f"daily-{DAY}-1 continues on AWS" in out
 
         code, _, err = cloud.call("run", "--env", "cloud", "--date", DAY)
         assert (code, err.count("\n")) == (1, 1)
@@ -205,7 +205,7 @@ def test_date_cannot_run_twice_at_the_same_time(cloud: Cloud) -> None:
         states.stop_execution(executionArn=execution)
         shown = json.loads(cloud.call("show", f"daily-{DAY}-1", "--env", "cloud", "--json")[1])
         assert (shown["state"], shown["outcome"]) == ("lost", "FAILED")
-        assert f"daily-{DAY}-2 goes on" in cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")[1]
+        assert f"daily-{DAY}-2 continues" in cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")[1]
         assert cloud.archive.run(f"daily-{DAY}-1").reasons == ["stopped before it ended: its execution was stopped on AWS"]
 
 
@@ -217,7 +217,7 @@ def test_interrupt_stops_following_only(cloud: Cloud) -> None:
     with deploy_machines(cloud.account, "cloud", cloud.job, workers=0):
         code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY)
         assert code == 1
-        assert f"daily-{DAY}-1 goes on on AWS: look with `daybook show --env cloud daily-{DAY}-1`" in out
+        assert f"daily-{DAY}-1 continues on AWS; follow it with `daybook show --env cloud daily-{DAY}-1`" in out
         assert cloud.account.client("stepfunctions").list_executions(
             stateMachineArn=arn(cloud.account, "cloud", "daily"), statusFilter="RUNNING"
         )["executions"]
@@ -240,5 +240,5 @@ def test_stopped_run_is_closed_before_backfill_plan(cloud: Cloud) -> None:
         code, out, _ = cloud.call("backfill", DAY, DAY, "--env", "cloud", "--yes", "--no-follow")
         assert (code, "1 to run" in out) == (0, True)
         assert cloud.archive.run(f"daily-{DAY}-1").outcome == "FAILED"
-        assert f"backfill-{DAY}-{DAY}-1 goes on on AWS" in out
+        assert f"backfill-{DAY}-{DAY}-1 continues on AWS" in out
         assert "RUNNING" in cloud.call("backfills", "--env", "cloud")[1]

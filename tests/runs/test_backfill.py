@@ -135,7 +135,7 @@ def test_repeated_backfill_runs_only_failed_dates(module_home: DaybookHome, may:
     code, out = daybook(*MAY)
 
     assert code == 3, out
-    assert "5 dates: 2 to run; 3 left alone (good already; --force runs them again)." in out
+    assert "5 dates: 2 to run; 3 omitted (already successful; --force runs them again)." in out
     assert came_to(newest(module_home)) == {"daily-2024-05-03-2": "SUCCEEDED", "daily-2024-05-04-2": "REJECTED"}
 
 
@@ -207,7 +207,7 @@ def test_interrupted_backfill_continues_with_the_same_command(
     stopped = newest(module_home)
     assert code == 1, out
     assert (stopped.outcome, stopped.stopped) == ("FAILED", True)
-    assert "Stopped; the same command goes on from here." in out
+    assert "Stopped; the same command continues it." in out
     assert all(each.run_id in out for each in stopped.results)
     done = {each.run_date: each.run_id for each in stopped.results if each.outcome == "SUCCEEDED"}
     assert 0 < len(done) < 3
@@ -218,7 +218,7 @@ def test_interrupted_backfill_continues_with_the_same_command(
     code, out = daybook(*command)
 
     assert code == 0, out
-    assert f"Goes on with {stopped.backfill_id}" in out
+    assert f"Continues {stopped.backfill_id}" in out
     record = newest(module_home)
     assert record.counts == {"SUCCEEDED": 3}
     assert {each.run_date: each.run_id for each in record.results}.items() >= done.items()

@@ -47,11 +47,11 @@ DEFAULT_PARALLEL = min(os.cpu_count() or 1, 40)
 @app.command()
 def backfill(
     first: Annotated[str, typer.Argument(metavar="FIRST", help="The first business date, YYYY-MM-DD.")],
-    last: Annotated[str, typer.Argument(metavar="LAST", help="The last one, included.")],
+    last: Annotated[str, typer.Argument(metavar="LAST", help="The last business date, included.")],
     env: EnvOption = "local",
     set_: SetOption = None,
     parallel: ParallelOption = DEFAULT_PARALLEL,
-    force: Annotated[bool, typer.Option("--force", help="Also run dates that have a good run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also run dates that have a successful run.")] = False,
     allow_missing: AllowMissingOption = False,
     stages: Annotated[
         str,
@@ -64,7 +64,7 @@ def backfill(
     no_follow: NoFollowOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run every business date from FIRST to LAST that has no good run, several at a time.
+    """Run all business dates from FIRST to LAST without a successful run, several at a time.
 
     Ctrl-C stops it cleanly; the same command then continues. Exit code: 1 if a date failed, else 3 if one was rejected, else 0.
     """
@@ -138,9 +138,9 @@ def catch_up(
     )
     chosen = select_for_catch_up(found.gaps, limit, include_stale=stale)
     if not as_json:
-        said = "1 gap" if len(found.gaps) == 1 else f"{len(found.gaps)} gaps"
+        number = "1 gap" if len(found.gaps) == 1 else f"{len(found.gaps)} gaps"
         console.print(
-            f"{said} from {found.since} to {found.until}; {len(chosen)} to run:" if chosen else f"{said}, none to run."
+            f"{number} from {found.since} to {found.until}; {len(chosen)} to run:" if chosen else f"{number}, none to run."
         )
         _print_dates(gap.run_date for gap in chosen)
     if not chosen:
@@ -165,7 +165,7 @@ def catch_up(
     if problem:
         print(f"The catch-up failed: {problem}", file=sys.stderr)
     elif not as_json:
-        console.print("No gaps any more: somebody has run them meanwhile.")
+        console.print("No gaps left: other runs have closed them.")
     raise typer.Exit(EXIT_FAILED if problem else EXIT_OK)
 
 
@@ -204,7 +204,7 @@ def print_backfill(settings: Settings, record: BackfillRecord) -> None:
         return
     for reason in record.reasons:
         console.print(f"  {escape_markup(reason)}", soft_wrap=True)
-    stopped = " Stopped; the same command goes on from here." if record.stopped else ""
+    stopped = " Stopped; the same command continues it." if record.stopped else ""
     console.print(
         f"{style_outcome(record.outcome)} {record.backfill_id} in {record.seconds or 0.0:.1f} s: "
         f"{_format_counts(record.counts)}.{stopped}"
@@ -236,21 +236,21 @@ def _format_counts(counts: dict[str, int]) -> str:
 
 def _print_plan(plan: BackfillPlan) -> None:
     asked = (plan.last - plan.first).days + 1
-    said = [f"{len(plan.days)} to run"]
+    parts = [f"{len(plan.days)} to run"]
     if plan.already_done:
-        said.append(f"{len(plan.already_done)} left alone (good already; --force runs them again)")
+        parts.append(f"{len(plan.already_done)} omitted (already successful; --force runs them again)")
     if plan.missing_earlier_stages:
-        said.append(
-            f"{len(plan.missing_earlier_stages)} left out, of which no newest run got to {plan.first_stage} "
+        parts.append(
+            f"{len(plan.missing_earlier_stages)} omitted, because their newest run did not reach {plan.first_stage} "
             "(run them without --stages)"
         )
     if plan.under_way:
-        said.append(f"under way: {', '.join(plan.under_way)}")
+        parts.append(f"under way: {', '.join(plan.under_way)}")
     start = "" if plan.first_stage == STAGES[0] else f", from {plan.first_stage} on"
     dates = "1 date" if asked == 1 else f"{asked} dates"
-    console.print(f"[bold]{plan.first} to {plan.last}[/]: {dates}{start}: {'; '.join(said)}.", soft_wrap=True)
+    console.print(f"[bold]{plan.first} to {plan.last}[/]: {dates}{start}: {'; '.join(parts)}.", soft_wrap=True)
     if plan.continues:
-        console.print(f"Goes on with {plan.continues}, which did not get to its end.", soft_wrap=True)
+        console.print(f"Continues {plan.continues}, which did not end.", soft_wrap=True)
     _print_dates(day.run_date for day in plan.days)
 
 

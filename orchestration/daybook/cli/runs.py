@@ -82,7 +82,7 @@ def resume(
     set_: SetOption = None,
     no_follow: NoFollowOption = False,
 ) -> None:
-    """Resume a run that failed or was cut off, from the stage that did not end; completed stages are not run again."""
+    """Resume a run that failed or was interrupted, from the stage that did not end; completed stages are not run again."""
     from daybook.execution.runner import get_runner
 
     settings = load_command_settings(env, set_)
@@ -118,10 +118,10 @@ def progress_factory(settings: Settings, *, live: bool) -> "RunDisplay":
 
 @contextmanager
 def wait_for_execution(settings: Settings, home: "Runner", as_json: bool) -> Iterator[None]:
-    """Wait while something is executed, and import meanwhile what the report needs.
+    """Wait for an execution, and import what the report needs meanwhile.
 
-    A signal ends an execution that ends with this command. Otherwise the command says that the execution continues, and
-    exits with code 0 if it was not to wait, with 1 if it was interrupted.
+    A signal ends an execution that ends with this command. Otherwise the command prints that the execution continues, and
+    exits with code 0 after --no-follow, with 1 after an interrupt.
     """
     from daybook.execution.runner import StillRunning
 
@@ -131,18 +131,18 @@ def wait_for_execution(settings: Settings, home: "Runner", as_json: bool) -> Ite
         install_signal_handlers()
     try:
         yield
-    except StillRunning as going_on:
+    except StillRunning as running:
         if as_json:
-            print_json({"started": going_on.name, "link": going_on.link})
+            print_json({"started": running.name, "link": running.link})
         else:
             command = (
-                f"`daybook show {settings.command_options} {going_on.name}`"
-                if going_on.name
+                f"`daybook show {settings.command_options} {running.name}`"
+                if running.name
                 else f"`daybook backfills {settings.command_options}`"
             )
-            said = f"{going_on.name or 'The catch-up'} goes on on AWS: look with {command}, or at {going_on.link}"
-            console.print(escape_markup(said), soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED if going_on.interrupted else EXIT_OK) from None
+            text = f"{running.name or 'The catch-up'} continues on AWS; follow it with {command}, or at {running.link}"
+            console.print(escape_markup(text), soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED if running.interrupted else EXIT_OK) from None
 
 
 @app.command()
@@ -328,7 +328,7 @@ def _print_outcome(settings: Settings, record: "RunRecord") -> None:
         console.print(f"  {escape_markup(reason)}", soft_wrap=True)
     if record.outcome == "FAILED":
         command = f"daybook resume {settings.command_options} {record.run_id}"
-        console.print(escape_markup(f"  Go on from the stage that failed: `{command}`"), soft_wrap=True)
+        console.print(escape_markup(f"  Resume at the failed stage: `{command}`"), soft_wrap=True)
     for warning in list_warnings(record.stages):
         console.print(f"  [yellow]Note:[/] {escape_markup(warning)}", soft_wrap=True)
     _print_published_figures(settings, record)
@@ -351,9 +351,9 @@ def _print_published_figures(settings: Settings, record: "RunRecord") -> None:
     archive = Archive(settings.archive)
     of_date = archive.run_ids(record.run_date)
     earlier = map(archive.run, of_date[: of_date.index(record.run_id)])
-    said = describe_published_figures(record.outcome, record.stages, earlier)
-    if said:
-        console.print(f"  {escape_markup(said)}", soft_wrap=True)
+    sentence = describe_published_figures(record.outcome, record.stages, earlier)
+    if sentence:
+        console.print(f"  {escape_markup(sentence)}", soft_wrap=True)
 
 
 def _print_unusual_days(archive: "Archive", record: "RunRecord") -> None:
@@ -363,8 +363,8 @@ def _print_unusual_days(archive: "Archive", record: "RunRecord") -> None:
 
     # All backfills: the one that continues a stopped backfill has the findings on its dates.
     for each in list_unusual_days(read_backfills(archive)).get(record.run_id, []):
-        said = f"{each.warning} (found by {each.backfill_id} after all its dates were published)"
-        console.print(f"  [yellow]Note:[/] {escape_markup(said)}", soft_wrap=True)
+        note = f"{each.warning} (found by {each.backfill_id} after all its dates were published)"
+        console.print(f"  [yellow]Note:[/] {escape_markup(note)}", soft_wrap=True)
 
 
 def _print_run(settings: Settings, record: "RunRecord") -> None:
@@ -399,9 +399,9 @@ def _print_run(settings: Settings, record: "RunRecord") -> None:
         if named:
             console.print(f"[dim]{layer} versions written:[/] {escape_markup(', '.join(named))}", soft_wrap=True)
     for each in record.stages:
-        for said in (describe_failure(each) if each.failure else "", describe_missing_files(each)):
-            if said:
-                console.print(f"  {escape_markup(said)}", soft_wrap=True)
+        for sentence in (describe_failure(each) if each.failure else "", describe_missing_files(each)):
+            if sentence:
+                console.print(f"  {escape_markup(sentence)}", soft_wrap=True)
 
 
 def _summarize_run(record: "RunRecord") -> dict[str, Any]:

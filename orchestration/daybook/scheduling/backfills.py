@@ -49,7 +49,7 @@ class BackfillPlan:
     days: tuple[PlannedDate, ...] = ()
     """The dates to run."""
     already_done: tuple[date, ...] = ()
-    """Dates that have a good run."""
+    """Dates that have a successful run."""
     under_way: tuple[str, ...] = ()
     """Runs of dates that are in progress."""
     missing_earlier_stages: tuple[date, ...] = ()
@@ -60,7 +60,7 @@ class BackfillPlan:
     fingerprint: Optional[dict[str, Any]] = None
     """What will compute the tables (see ``compute_fingerprint``)."""
     continues: Optional[str] = None
-    """The stopped backfill with the same request. The dates that it has done count as done."""
+    """The stopped backfill with the same request. Dates that it completed count as completed."""
 
     @property
     def request(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class BackfillPlan:
 def plan_backfill(
     settings: Settings, first: date, last: date, *, force: bool = False, first_stage: str = STAGES[0]
 ) -> BackfillPlan:
-    """Plan a backfill of the dates from ``first`` to ``last``, both included, that have no good run.
+    """Plan a backfill of the dates from ``first`` to ``last``, both included, without a successful run.
 
     A stopped backfill with the same request is continued: the dates that it has done are left alone.
 
@@ -145,7 +145,7 @@ def plan_catch_up(settings: Settings, dates: Sequence[date]) -> BackfillPlan:
 
 
 def start_backfill(archive: Archive, plan: BackfillPlan, facts: Mapping[str, Any]) -> str:
-    """Put a plan on record, with further values of ``BackfillRecord``, and return the backfill's id."""
+    """Record a plan, with further values of ``BackfillRecord``, and return the backfill's id."""
     stem = f"{plan.kind}-{plan.first}-{plan.last}"
     number = 1
     while True:
@@ -169,7 +169,7 @@ def start_backfill(archive: Archive, plan: BackfillPlan, facts: Mapping[str, Any
 
 
 def record_refusal(archive: Archive, backfill_id: str, run_date: date, reason: str) -> None:
-    """Put on record why a date of a backfill could not be started, since the date has no run with a record."""
+    """Record why a date of a backfill could not be started, since the date has no run with a record."""
     archive.store.replace(_refusal_key(backfill_id, run_date), serialize_record(Refusal(run_date=run_date, reason=reason)))
 
 
@@ -325,8 +325,8 @@ def _completed_earlier_stages(archive: Archive, runs: Sequence[str], stage: str)
     for run_id in reversed(runs):
         last = {each.stage: each.outcome for each in archive.run(run_id).stages}
         if last:
-            begun = min(STAGES.index(each) for each in last)
-            return all(last.get(each) == "SUCCEEDED" for each in STAGES[begun : STAGES.index(stage)])
+            first = min(STAGES.index(each) for each in last)
+            return all(last.get(each) == "SUCCEEDED" for each in STAGES[first : STAGES.index(stage)])
     return False
 
 

@@ -95,9 +95,9 @@ def describe_published_figures(outcome: RunOutcome, stages: Sequence[AttemptReco
     if not before and outcome == "SKIPPED":
         return ""
     some = sorted({name for each in stages for name in each.tables_written if name.startswith("gold.")})
-    said = f"This run published only {', '.join(some)}" if some else "This run published nothing"
+    first = f"This run published only {', '.join(some)}" if some else "This run published nothing"
     others = f"readers see the figures that {before[-1]} published" if before else "no earlier run of its date did"
-    return f"{said}; {others}."
+    return f"{first}; {others}."
 
 
 def find_visible_dates(runs: Sequence[RunRecord], table: Table) -> set[date]:
@@ -142,10 +142,10 @@ def _list_publications(runs: Sequence[RunRecord], table: Table) -> list[_Publica
             elif each.stage == "aggregate":
                 read_at = parse_timestamp(each.started_at)
             elif each.stage == "quality":
-                began = parse_timestamp(each.started_at)
+                started = parse_timestamp(each.started_at)
                 restated = frozenset(map(date.fromisoformat, each.details.published_dates))
                 status = _publication_status(each, table, day)
-                done.append(_Publication(day, status, restated, merged.get(day, began), read_at or began))
+                done.append(_Publication(day, status, restated, merged.get(day, started), read_at or started))
     return done
 
 

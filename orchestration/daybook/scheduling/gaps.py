@@ -1,4 +1,4 @@
-"""Find gaps: business dates that should have a good run on their current input and have none, and why."""
+"""Find gaps: business dates that should have a successful run on their current input and have none, and why."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class InputChange:
             (self.new, "is new", "are new"),
             (self.gone, "is gone", "are gone"),
         )
-        said = [f"{_format_files(files)} {one if len(files) == 1 else more}" for files, one, more in kinds if files]
-        return "; ".join(said) + (" (for every date)" if self.undated else "")
+        parts = [f"{_format_files(files)} {one if len(files) == 1 else more}" for files, one, more in kinds if files]
+        return "; ".join(parts) + (" (for every date)" if self.undated else "")
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A business date without a good run on its current input, why, and its newest run, if it has one."""
+    """A business date without a successful run on its current input, why, and its newest run, if it has one."""
 
     run_date: date
     reason: Reason
@@ -87,7 +87,7 @@ class GapReport:
     under_way: list[str] = field(default_factory=list)
     """Runs in progress: their dates are no gaps yet."""
     cleared: list[date] = field(default_factory=list)
-    """Dates with a good run whose files have all left landing: there is nothing to compare with or to run again from."""
+    """Dates with a successful run whose files have all left landing: there is nothing to compare with or to run again from."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class _IngestInput:
     at: datetime
     skipped: bool
     files: Optional[dict[str, tuple[int, str]]]
-    """None if it is not known: the record was withheld, or a name in it was redacted."""
+    """None if unknown: the record was withheld, or a name in it was redacted."""
 
 
 @dataclass(frozen=True)
