@@ -53,11 +53,21 @@ def test_gold_comes_from_silver_and_computed_tables(opened: Session, stage: Stag
 
 
 def test_silver_comes_from_bronze_by_the_mapping(stage: Stage) -> None:
-    details = recorded(stage, "transform", silver__customers="SELECT customer_key, city FROM mapped.customers")
+    first_orders = "SELECT customer_key, MIN(order_date) AS first_order_date FROM silver.orders GROUP BY customer_key"
+    details = recorded(
+        stage,
+        "transform",
+        silver__customers="SELECT c.customer_key, c.city, o.first_order_date FROM mapped.customers AS c "
+        f"LEFT JOIN ({first_orders}) AS o ON o.customer_key = c.customer_key",
+    )
     assert details["lineage"]["silver.customers"]["columns"] == {
         "customer_key": {"bronze.customers.customer_id": ["TRANSFORMATION"]},
         "city": {"bronze.customers.city": ["TRANSFORMATION"]},
-        "first_order_date": {"silver.orders.customer_key": ["GROUP_BY"], "silver.orders.order_date": ["AGGREGATION"]},
+        "first_order_date": {
+            "bronze.customers.customer_id": ["JOIN"],
+            "silver.orders.customer_key": ["GROUP_BY", "JOIN"],
+            "silver.orders.order_date": ["AGGREGATION"],
+        },
     }
 
 
@@ -79,9 +89,7 @@ def test_parser_error_is_noted_and_does_not_fail(stage: Stage, monkeypatch: pyte
 
     monkeypatch.setattr("daybook.lake.lineage.sql.qualify", fail)
     details = recorded(stage, "aggregate", gold__payment_mix="SELECT method FROM silver.payments")
-    assert details["lineage_gaps"] == [
-        "The lineage of gold.payment_mix cannot be told (RecursionError); write its query more plainly."
-    ]
+    assert details["lineage_gaps"] == ["The lineage of gold.payment_mix cannot be read (RecursionError); simplify its query."]
 
 
 def test_a_stage_that_defines_no_table_records_no_lineage(stage: Stage) -> None:
