@@ -52,7 +52,7 @@ def test_killed_approved_run_is_finished_by_the_next_attempt(
         ("quality", 1, "SUCCEEDED"),
         ("notify", 1, "SUCCEEDED"),
     ]
-    assert record.approval == {
+    assert record.approval.to_json() == {
         "of": refused,
         "by": "a steward",
         "why": "prices follow tomorrow",
