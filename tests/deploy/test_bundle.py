@@ -225,5 +225,5 @@ def test_all_stages_run_from_bundle_on_bare_python(whole: Bundle, tmp_path: Path
     record = Archive(str(tmp_path / "archive")).run(run_id)
     assert record.outcome == "SUCCEEDED"
     assert record.python.startswith("3.9.")
-    assert record.code == {key: read_manifest(whole.path)[key] for key in ("commit", "dirty", "lock_sha256")}
+    assert record.code.to_json() == {key: read_manifest(whole.path)[key] for key in ("commit", "dirty", "lock_sha256")}
     assert list((tmp_path / "tmp").iterdir()) == []
