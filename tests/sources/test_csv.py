@@ -105,7 +105,7 @@ def test_large_file_is_read_in_little_memory(
 ) -> None:
     in_pieces(monkeypatch, 1 << 15, 1 << 15)
     monkeypatch.setattr("daybook.storage._MAX_MEMORY_BYTES", 1 << 20)
-    lines = b"".join(b'%d,"of a text, quoted, %d"\n' % (number, number) for number in range(150_000))
+    lines = b"".join(b'%d,"of a text, quoted, %d"\n' % (number, number) for number in range(300_000))
     data = b"a,b\n" + lines + b"7\n"
     key = "e.csv.gz" if pack else "e.csv"
     file = io.BytesIO(pack(data) if pack else data)
@@ -119,8 +119,8 @@ def test_large_file_is_read_in_little_memory(
         last = table
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert rows == 150_001
+    assert rows == 300_001
     assert last["_raw"].to_pylist()[-1] == "7"
-    assert last["_row_number"].to_pylist()[-1] == 150_001
+    assert last["_row_number"].to_pylist()[-1] == 300_001
     assert held < len(data) / 2
     assert peak < len(data) / 2
