@@ -99,7 +99,7 @@ format: setup ## put the code into shape
 lab: setup ## open the notebooks in JupyterLab
 	$(DAYBOOK) lab
 
-lock: $(filter .tools/bin/uv,$(UV)) ## resolve the locks anew, after a change of dependencies in pyproject.toml
+lock: $(filter .tools/bin/uv,$(UV)) ## resolve the locks again after a change of dependencies
 	$(LOCK) pyproject.toml --output-file requirements.lock
 	$(LOCK) pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(subst --python-version 3.9,--python-version 3.10,$(LOCK)) infra/lint.in --output-file infra/lint.lock

@@ -88,7 +88,7 @@ def test_types_are_equal_in_sql_and_arrow(visits):
             "key 'schema.0.properties.2.logicalType' is 'day': it should be 'string', 'date', 'timestamp', 'number', "
             "'integer' or 'boolean'.",
         ),
-        ("name: day", "name: page", "key 'schema.0': column 'page' stands twice; remove one."),
+        ("name: day", "name: page", "key 'schema.0': column 'page' appears twice; remove one."),
         ("- name: visits", "- name: hits", "key 'schema.0.name' is 'hits'; the file holds one table, visits."),
     ],
 )
@@ -379,7 +379,7 @@ def test_names_are_composed_and_stripped(visits):
 @pytest.mark.parametrize("name", ["PAGE", "' page'"])
 def test_columns_that_are_equal_in_sql_are_refused(visits, name):
     visits.replace(FILE, "name: seconds", f"name: {name}")
-    assert refusal(visits) == f"{FILE}: key 'schema.0': column 'page' stands twice; remove one."
+    assert refusal(visits) == f"{FILE}: key 'schema.0': column 'page' appears twice; remove one."
 
 
 def test_a_rule_names_columns_in_any_case(visits):

@@ -177,10 +177,10 @@ def test_new_silver_replaces_gold_of_the_old_lake(lake: Lake) -> None:
     for _ in range(5):
         former = later_snapshot(lake)
     shutil.rmtree(lake.uri("bronze.orders"))
-    anew = later_snapshot(lake)
-    assert anew.sequence_number < former.sequence_number
+    later = later_snapshot(lake)
+    assert later.sequence_number < former.sequence_number
     publish(run(lake, "daily-2025-11-02-1"), PAYMENTS, payments((FIRST, "10")), [FIRST], former)
-    assert publish(lake, PAYMENTS, payments((FIRST, "1")), [FIRST], anew).committed
+    assert publish(lake, PAYMENTS, payments((FIRST, "1")), [FIRST], later).committed
     assert read_rows(lake, "gold.payment_mix", "amount") == [(Decimal(1),)]
 
 

@@ -174,7 +174,7 @@ def alone(day: str, settings: Any) -> RunRecord:
             comment = record.reasons or [str(record.failure.message)]
             return close_run(archive, settings, run_id, record.outcome, comment)
     run = archive.run(run_id)
-    return run if run.state == "closed" else close_run(archive, settings, run_id, "FAILED", ["not gone on with"])
+    return run if run.state == "closed" else close_run(archive, settings, run_id, "FAILED", ["not continued"])
 
 
 def message_texts(records: dict[str, RunRecord]) -> str:

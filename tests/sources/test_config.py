@@ -172,7 +172,7 @@ def test_a_source_needs_a_landing_contract(project, shop):
     (project.root / CONTRACT).unlink()
     with pytest.raises(ContractError) as caught:
         load_source("shop")
-    assert str(caught.value) == f"There is no {CONTRACT}; write what the source's entities hold there."
+    assert str(caught.value) == f"There is no {CONTRACT}; write the landing contract of the source's entities there."
 
 
 def test_columns_belong_into_the_landing_contract(project, shop):

@@ -294,7 +294,7 @@ def test_error_does_not_show_a_first_line_of_data(refusal):
 @pytest.mark.parametrize("header", ["a,b,a", "a,b,A", "a,b, a", "a,b,\u00a0A\t"])
 def test_duplicate_column_is_an_error(refusal, header):
     assert refusal(f"{header}\n1,2,3\n") == (
-        "landing/e.csv, line 1: column 'a' stands twice in the header; deliver the file again."
+        "landing/e.csv, line 1: column 'a' appears twice in the header; deliver the file again."
     )
 
 

@@ -20,18 +20,18 @@ _COLUMN_PROPERTIES = ("computed", "derived", "default", "subject", "maskOnErasur
 
 
 def load_tables(layer: str) -> dict[str, Table]:
-    """Every table of a layer that has a contract, by its full name, in the order of the file names."""
+    """Return the tables of a layer by full name, in the order of their contract files."""
     return _load_tables_cached(layer_folder(layer), os.getpid())
 
 
 def layer_folder(layer: str) -> Path:
-    """Where the contracts of a layer lie, a file each."""
+    """Return the folder with the contracts of a layer, one file a table."""
     return project_root() / "params" / "contracts" / layer
 
 
 @functools.cache
 def _load_tables_cached(folder: Path, pid: int) -> dict[str, Table]:
-    # Once a process, and by what the files hold: a fork looks at them itself, and need not understand them again.
+    # A fork reads the files again, but parses them only if their content has changed.
     return _parse_tables(read_contents(list_files(folder, "*.yaml")))
 
 
@@ -41,7 +41,7 @@ def _parse_tables(files: FileContents) -> dict[str, Table]:
 
 
 def load_table(full_name: str) -> Table:
-    """The contract of ``silver.orders`` and the like."""
+    """Return the contract of a table by its full name; ``ContractError`` if it has none."""
     layer = full_name.split(".")[0]
     tables = load_tables(layer) if layer in LAYERS else {}
     if full_name not in tables:
@@ -51,15 +51,15 @@ def load_table(full_name: str) -> Table:
 
 
 def landing_contract_path(source: str) -> Path:
-    """The file that says what a source's entities look like when they land."""
+    """Return the file with the landing contract of a source."""
     return project_root() / "params" / "contracts" / "landing" / f"{source}.yaml"
 
 
 def load_landing(source: str) -> dict[str, Table]:
-    """What a source's entities must hold when they land, by entity, in the order of the file."""
+    """Return the contracts of a source's entities by name, in the order of the file."""
     path = landing_contract_path(source)
     if not path.is_file():
-        raise ContractError(f"There is no {_display_path(path)}; write what the source's entities hold there.")
+        raise ContractError(f"There is no {_display_path(path)}; write the landing contract of the source's entities there.")
     return _load_landing_cached(path, os.getpid())
 
 
@@ -74,7 +74,7 @@ def _parse_landing(files: FileContents) -> dict[str, Table]:
 
 
 def read_contract(path: Path) -> list[Table]:
-    """Read one contract file; ``ContractError`` names file and key where it does not fit."""
+    """Read one contract file; ``ContractError`` names the file and the invalid key."""
     where = _display_path(path)
     values: dict[str, Any] = read_yaml(path)
     try:
@@ -89,7 +89,7 @@ def read_contract(path: Path) -> list[Table]:
         if layer in LAYERS and not table.key:
             raise ContractError(f"{where}: no column has primaryKey: true; every table needs a key.")
         if names.count(table.name) > 1:
-            raise ContractError(f"{where}: {table.name!r} stands twice in schema; remove one.")
+            raise ContractError(f"{where}: {table.name!r} appears twice in schema; remove one.")
         _require_supported(where, table, layer)
         for item in table.properties:
             for relationship in item.relationships:
@@ -110,8 +110,7 @@ def read_contract(path: Path) -> list[Table]:
 
 
 def _require_supported(where: str, table: Table, layer: str) -> None:
-    """Raise where a name cannot be written without quotes, or a rule asks for what the layer does not have: copies of landed
-    rows, a figure's one row a day."""
+    """Raise ``ContractError`` for names that need quotes, unknown properties, and rules that the layer does not support."""
     for name in [table.name, *table.columns] if layer in LAYERS else []:  # An entity's is the source's to check.
         if not is_plain_name(name):
             raise ContractError(
@@ -162,7 +161,7 @@ def _require_sla_element(where: str, contract: Contract, element: str) -> None:
 
 
 def _format_validation_error(error: ValidationError, where: str) -> str:
-    """One sentence for what does not fit. A rule of a whole column or table says itself where it is."""
+    """Return one sentence about the first error. Errors about a whole column or table name their location themselves."""
     first = error.errors()[0]
     if first["type"] != "value_error":
         return format_validation_error(error, where)

@@ -308,7 +308,7 @@ class Property(_Model):
         return dict(zip(PHYSICAL_TYPES, types))[self.physicalType]
 
     def custom_property(self, name: str) -> Union[bool, int, float, str, None]:
-        """The value of a custom property, or None."""
+        """Return the value of a custom property, or None."""
         return next((item.value for item in self.customProperties if item.property == name), None)
 
 
@@ -331,7 +331,7 @@ class Table(_Model):
         names = [item.name for item in self.properties]
         twice = find_duplicate_column(names)
         if twice is not None:
-            raise ValueError(f"column {twice!r} stands twice; remove one")
+            raise ValueError(f"column {twice!r} appears twice; remove one")
         for rule in self.quality:
             asked = rule.arguments.properties or []
             unknown = [name for name in asked if find_column(names, name) is None]
@@ -434,7 +434,7 @@ class Table(_Model):
         return pa.schema([pa.field(item.name, item.arrow_type) for item in self.properties])
 
     def type_of(self, column: str) -> str:
-        """The SQL type of a column."""
+        """Return the SQL type of a column."""
         return next(item.physicalType for item in self.properties if item.name == column)
 
 

@@ -154,7 +154,7 @@ class Stage:
         self._end("REJECTED", reasons, {"in": rows_in, "out": 0, "rejected": rejected})
 
     def result(self, outcome: str, reasons: list[str], rows: dict[str, Optional[int]]) -> dict[str, Any]:
-        """What the record needs to know of this notebook."""
+        """Return the result of this notebook for the record of the attempt."""
         return {
             "stage": self.name,
             "outcome": outcome,
@@ -233,6 +233,6 @@ def _user_name() -> str:
 
 
 def _peak_memory() -> int:
-    """The most memory this kernel has held, in bytes."""
+    """Return the peak memory of this kernel, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -28,7 +28,7 @@ HARMLESS_TAGS = frozenset(
     }
 )
 """Tags that run nothing and load nothing where they have no attributes."""
-# These are removed with their content, and a note says so.
+# These tags are removed with their content and replaced by a note.
 _DROPPED_TAGS = frozenset(
     {
         *("script", "template", "noscript", "applet", "iframe", "object", "canvas", "svg", "math"),

@@ -339,7 +339,7 @@ class Source(_Model):
         return (self.entities[entity].duplicates or ("keep" if entity in self.flat_entities else "drop")) == "drop"
 
     def encodings(self, entity: str) -> list[str]:
-        """The encodings to try for an entity's files, in order."""
+        """Return the encodings to try for an entity's files, in order."""
         chosen = self.entities[entity].encoding or self.encoding
         return list(chosen) if isinstance(chosen, list) else [chosen]
 
@@ -372,7 +372,7 @@ def _replaced_together(table: str) -> list[str]:
 
 
 def list_sources() -> list[str]:
-    """The sources there are: the names of the files in ``params/sources/``."""
+    """Return the names of the sources, which are the files in ``params/sources/``."""
     return [path.stem for path in list_files(project_root() / "params" / "sources", "*.yaml")]
 
 
@@ -415,7 +415,7 @@ def _parse_source(path: Path, files: FileContents) -> Source:
 
 
 def _add_contract_columns(where: str, entities: Any, contracts: dict[str, Table], timezone: Any) -> Any:
-    """The entities of a source's file with the columns that its landing contract declares."""
+    """Return the entities of a source's file, with the columns of its landing contract."""
     if not isinstance(entities, dict):
         return entities
     for entity in contracts:

@@ -393,7 +393,7 @@ def _read_header(text: BinaryIO, delimiter: str, shown: str) -> list[str]:
         )
     twice = find_duplicate_column(header)
     if twice is not None:
-        raise FormatError(f"{shown}, line 1: column {twice!r} stands twice in the header; deliver the file again.")
+        raise FormatError(f"{shown}, line 1: column {twice!r} appears twice in the header; deliver the file again.")
     reserved = [column for column in header if column_key(column).startswith("_") or column_key(column) == "run_date"]
     if reserved:
         raise FormatError(f"{shown}, line 1: column {reserved[0]!r} has a name that is Daybook's own; rename it at the source.")

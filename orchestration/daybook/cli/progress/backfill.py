@@ -9,14 +9,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from types import TracebackType
 from typing import Any, Callable, Optional
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from daybook.cli.progress.live import LiveDisplay
 from daybook.records.names import STAGES, run_date_of
 
 _OUTCOME_SYMBOLS = {"SUCCEEDED": "[green]✓[/]", "SKIPPED": "[cyan]–[/]", "REJECTED": "[yellow]✗[/]", "FAILED": "[red]![/]"}
@@ -33,7 +32,7 @@ class _DateProgress:
     seconds: Optional[float] = None
 
 
-class BackfillProgress:
+class BackfillProgress(LiveDisplay):
     """A context manager that shows a backfill while it lasts, from events of its state machine and of its runs.
 
     ``__call__`` takes an event of the state machine, ``on_run_event`` one of a run. ``total`` is the number of dates, None
@@ -54,20 +53,7 @@ class BackfillProgress:
         self._total = total
         self._bar = Progress(TextColumn("dates"), BarColumn(), MofNCompleteColumn(), console=console)
         self._task = self._bar.add_task("", total=total)
-        self._live = (
-            Live(get_renderable=self._picture, console=console, refresh_per_second=4) if shown and console.is_terminal else None
-        )
-
-    def __enter__(self) -> BackfillProgress:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        if self._live:
-            self._live.stop()
+        super().__init__(console, live=shown)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Take an event of the state machine that runs the dates."""
@@ -103,7 +89,7 @@ class BackfillProgress:
             line = f"  {_OUTCOME_SYMBOLS[outcome]} {day.run_id} {outcome}{at}{took} ({done}{of}{self._format_remaining()})"
             self._console.print(line, soft_wrap=True)
 
-    def _picture(self) -> Group:
+    def _render(self) -> Group:
         with self._lock:
             counted = ", ".join(f"{count} {outcome.lower()}" for outcome, count in sorted(self.counts.items()))
             running = [day for _, day in sorted(self._days.items()) if day.seconds is None]

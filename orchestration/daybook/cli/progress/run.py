@@ -6,15 +6,14 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Optional
 
 from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from asl_local.clock import parse_timestamp
+from daybook.cli.progress.live import LiveDisplay
 from daybook.records.names import STAGES
 from daybook.settings import Settings
 
@@ -43,7 +42,7 @@ class _StageLine:
         return time.monotonic() - self.started if self.seconds is None else self.seconds
 
 
-class Progress:
+class Progress(LiveDisplay):
     """A context manager that shows a run while it lasts, from the events of its state machine."""
 
     def __init__(self, console: Console, settings: Settings, run_id: str, *, live: bool) -> None:
@@ -52,22 +51,9 @@ class Progress:
         self._state = ""
         self._at: Optional[str] = None
         self._shown = live
-        self._live = (
-            Live(get_renderable=self._table, console=console, refresh_per_second=4) if live and console.is_terminal else None
-        )
+        super().__init__(console, live=live)
         if live:
             console.print(f"[bold]{escape(settings.title)}[/] {run_id}")
-
-    def __enter__(self) -> Progress:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        if self._live:
-            self._live.stop()
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         kind = event["type"]
@@ -138,7 +124,7 @@ class Progress:
     def _current(self) -> Optional[_StageLine]:
         return next(reversed(list(self._lines.values())), None)
 
-    def _table(self) -> Table:
+    def _render(self) -> Table:
         table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
         table.add_column("")
         table.add_column("stage", min_width=10)

@@ -195,7 +195,7 @@ def _close_lost_runs(settings: Settings, run_date: date, *, current: str) -> Non
 
 
 def _read_input(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """What an execution was started with; empty without any event."""
+    """Return the input of an execution; empty if it has no event."""
     return dict(json.loads(get_event_details(events[0])["input"])) if events else {}
 
 

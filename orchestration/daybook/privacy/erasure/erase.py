@@ -207,10 +207,11 @@ class _Erasure:
                     first = sorted(self.pseudonyms)[0]
                     found.update({each: first for each in finder.find_rows_of_erased() if each not in found})
             addresses[user] = found
+        subject = subject_column()
         for row in planned:
             self.salt = row["salt"]
             if row["entity"] is not None:
-                addresses.setdefault(row["development"], {}).setdefault(parse_address(row), row[subject_column()])
+                addresses.setdefault(row["development"], {}).setdefault(parse_address(row), row[subject])
         return addresses
 
     def _finder(self, development: str) -> SubjectFinder:

@@ -42,12 +42,14 @@ def _plan_schema() -> pa.Schema:
 
 def read_plan(root: str, pseudonyms: Collection[str]) -> list[PlanRow]:
     """Return the plan's rows for some pseudonyms."""
-    return [row for row in _read_all(root) if row[subject_column()] in pseudonyms]
+    subject = subject_column()
+    return [row for row in _read_all(root) if row[subject] in pseudonyms]
 
 
 def list_unfinished(root: str) -> set[str]:
     """Return the pseudonyms of persons whose erasure is unfinished."""
-    return {row[subject_column()] for row in _read_all(root)}
+    subject = subject_column()
+    return {row[subject] for row in _read_all(root)}
 
 
 def parse_address(row: PlanRow) -> RowAddress:
@@ -83,9 +85,10 @@ def write_plan(
     counts
         Counts for the record, as JSON.
     """
+    subject = subject_column()
     rows: list[PlanRow] = [
         {
-            subject_column(): person,
+            subject: person,
             "salt": salt,
             "development": user,
             "entity": each.entity,
@@ -98,7 +101,7 @@ def write_plan(
         for each, person in found.items()
     ]
     reason = {"salt": salt, "development": "", "why": why, "told": counts}
-    rows += [{subject_column(): person, **reason} for person in sorted(pseudonyms)]
+    rows += [{subject: person, **reason} for person in sorted(pseudonyms)]
     _append_rows(root, rows + _build_file_rows(salt, pseudonyms, files))
 
 
@@ -113,7 +116,8 @@ def remove_from_plan(root: str, pseudonyms: Collection[str]) -> None:
     rows = _read_all(root)
     if not rows:
         return
-    others = [row for row in rows if row[subject_column()] not in pseudonyms]
+    subject = subject_column()
+    others = [row for row in rows if row[subject] not in pseudonyms]
     uri = table_uri(root, ERASURE_PLAN)
     write_rows(uri, pa.Table.from_pylist(others, _plan_schema()), mode="overwrite", by=_BY, table=ERASURE_PLAN)
     layer, name = ERASURE_PLAN.split(".")
@@ -122,8 +126,9 @@ def remove_from_plan(root: str, pseudonyms: Collection[str]) -> None:
 
 def _build_file_rows(salt: str, pseudonyms: Collection[str], files: Mapping[str, str]) -> list[PlanRow]:
     # One row for each person, so that finishing the erasure of one keeps the file for the others.
+    subject = subject_column()
     return [
-        {subject_column(): person, "salt": salt, "development": "", "held_by": file, "sha256": digest}
+        {subject: person, "salt": salt, "development": "", "held_by": file, "sha256": digest}
         for person in sorted(pseudonyms)
         for file, digest in sorted(files.items())
     ]
