@@ -79,6 +79,7 @@ def test_row_longer_than_a_block_is_read(monkeypatch: pytest.MonkeyPatch) -> Non
 @example(body=b"1,2\n\xc3", chunk=1, encodings=["utf-8"])
 @example(body=b"1,\xe2\x82\n3,4\n", chunk=2, encodings=["utf-8"])
 @example(body=b"\x00\x80", chunk=1, encodings=["utf-8"])
+@example(body=b'"\x01\x01\x80\x80\x80', chunk=1, encodings=["utf-8", "windows-1252"])
 def test_wrong_bytes_in_pieces_give_the_same_error(
     monkeypatch: pytest.MonkeyPatch, body: bytes, chunk: int, encodings: list[str]
 ) -> None:

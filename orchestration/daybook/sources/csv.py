@@ -262,8 +262,9 @@ def _parse_blocks(
     first, checked = 1, False
     try:
         blocks = pa.csv.open_csv(
-            # With a line end after the last row, an open quote always has a line break in its value.
-            io.BufferedReader(_FileReader(text, end=b"\n")),
+            # With line ends after the last row, an open quote always has a line break in its value. There are two of
+            # them, since the text of a broken row comes without its last one.
+            io.BufferedReader(_FileReader(text, end=b"\n\n")),
             # One thread, so that a broken row knows its number.
             read_options=pa.csv.ReadOptions(
                 use_threads=False, block_size=block_bytes, column_names=header, skip_rows_after_names=1
