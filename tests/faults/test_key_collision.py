@@ -20,7 +20,7 @@ def keyed(shop: Shop) -> Shop:
 def collision_warning(table: str, sample: str) -> str:
     return (
         f"silver.{table}: 'landed rows of one key and version say the same' does not hold: 1 key has rows that differ "
-        f"({sample}), of which one counts; correct the keys of the export, or map a version_at that orders the rows"
+        f"({sample}), of which one counts; correct the keys of the export, or map a version_at that differs between them"
     )
 
 

@@ -15,6 +15,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from daybook.execution.attempt import archive_attempt
 from daybook.privacy.redactor import Redactor
 from daybook.privacy.values import PersonalValues
+from daybook.records.models import AttemptRecord
+from tests.sample_records import attempt_record
 from tests.sessions import Session, new_session
 
 FAULTS = Path(__file__).parent
@@ -49,21 +51,11 @@ def archived(notebook: NotebookNode) -> tuple[str, str, dict[str, int]]:
     values.add("name", "name", ["Zébulon Quarkström"])
     contents: list[bytes] = []
 
-    def write(record: dict[str, object], content: bytes, html: bytes) -> dict[str, object]:
+    def write(record: AttemptRecord, content: bytes, html: bytes) -> AttemptRecord:
         contents.extend((content, html))
         return record
 
-    record = {
-        "record": "attempt",
-        "run_id": "daily-2025-11-30-1",
-        "run_date": "2025-11-30",
-        "env": "local",
-        "stage": "aggregate",
-        "attempt": 1,
-        "outcome": "SUCCEEDED",
-        "reasons": [],
-        "failure": None,
-    }
+    record = attempt_record("aggregate", run_id="daily-2025-11-30-1", run_date="2025-11-30", env="local", attempt=1)
     search = Redactor(values)
     archive, settings = SimpleNamespace(write_attempt=write), SimpleNamespace(title="Shop")
     archive_attempt(archive, settings, record, notebook, redactor_now=lambda: search)  # type: ignore[arg-type]
