@@ -1,6 +1,6 @@
 """Run Amazon States Language files locally, with the same meaning and history events as Step Functions.
 
-The package supports a strict subset of the language with JSONata (see ``parser``) and rejects the rest.
+The package supports a strict subset of the language with JSONata (see ``model``) and rejects the rest.
 """
 
 from __future__ import annotations

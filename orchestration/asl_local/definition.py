@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, FrozenSet, List, Optional, Tuple, Union
 
 from asl_local.errors import StateMachineError
-from asl_local.model import Finding, TaskState, Workflow
-from asl_local.parser import parse_machine
+from asl_local.model import Definition, Finding, TaskState, parse_definition
 
 
 @dataclass(frozen=True)
@@ -21,16 +20,13 @@ class StateMachine:
     ----------
     name : str
         The file name up to its first dot: ``daily`` for ``daily.asl.json``.
-    timeout_seconds : int, optional
-        The time limit of an execution.
     digest : str
         SHA-256 of the definition. It does not depend on the layout of the JSON.
     """
 
     name: str
     path: Path
-    workflow: Workflow
-    timeout_seconds: Optional[int]
+    definition: Definition
     digest: str
 
     @classmethod
@@ -50,7 +46,7 @@ class StateMachine:
 
     def resources(self) -> FrozenSet[str]:
         """Return the Resource ARNs of all Task states."""
-        return frozenset(state.resource for state in self.workflow.iter_states() if isinstance(state, TaskState))
+        return frozenset(state.resource for _, state in self.definition.iter_states() if isinstance(state, TaskState))
 
 
 def read_definition(path: Path) -> Tuple[Optional[StateMachine], List[Finding]]:
@@ -60,11 +56,11 @@ def read_definition(path: Path) -> Tuple[Optional[StateMachine], List[Finding]]:
         raw = json.loads(text, object_pairs_hook=_reject_duplicate_keys)
     except (OSError, ValueError) as error:
         return None, [Finding("", f"the file cannot be read as JSON: {error}")]
-    workflow, findings = parse_machine(raw)
-    if workflow is None:
+    definition, findings = parse_definition(raw)
+    if definition is None:
         return None, findings
     digest = hashlib.sha256(json.dumps(raw, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    return StateMachine(path.name.split(".")[0], path, workflow, raw.get("TimeoutSeconds"), digest), findings
+    return StateMachine(path.name.split(".")[0], path, definition, digest), findings
 
 
 def _reject_duplicate_keys(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:

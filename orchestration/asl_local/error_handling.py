@@ -62,4 +62,4 @@ def compute_backoff_delay(retrier: Retrier, attempt: int, random: Random) -> flo
         delay = min(retrier.interval_seconds * retrier.backoff_rate ** (attempt - 1), max_delay)
     except OverflowError:
         delay = max_delay
-    return random.uniform(0, delay) if retrier.full_jitter else float(delay)
+    return random.uniform(0, delay) if retrier.jitter_strategy == "FULL" else float(delay)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import ChainMap
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 from asl_local.clock import Clock, SystemClock
 from asl_local.definition import StateMachine
 from asl_local.error_handling import TIMEOUT, Failure
 from asl_local.errors import StateMachineError
-from asl_local.evaluation import Branch, Identity, encode_json
-from asl_local.history import Event, History, Journal, Listener
-from asl_local.interpreter import ExecutionTimedOut, Interpreter
-from asl_local.replay import STATUS_BY_END_EVENT, Progress, require_resumable, restore_execution
+from asl_local.history import STATUS_BY_END_EVENT, Event, History, Listener
+from asl_local.interpreter import Branch, ExecutionTimedOut, Interpreter, encode_json
+from asl_local.replay import read_execution, require_resumable
 from asl_local.tasks import TaskService
 
 _ARN_PREFIX = "arn:aws:states:local:000000000000"
@@ -100,19 +99,12 @@ def run_execution(
         text = encode_json(input)
     except (Failure, TypeError, ValueError) as fault:
         raise StateMachineError(f'the input of execution "{name}" is not JSON of at most 256 KiB: {fault}') from fault
-    opened = Journal.create(Path(journal))
-    try:
-        history = History(opened, clock or SystemClock(), listener)
-        details = {
-            "input": text,
-            "stateMachineVersionArn": f"{_ARN_PREFIX}:stateMachine:{machine.name}:{machine.digest}",
-        }
-        arn = f"{_ARN_PREFIX}:execution:{machine.name}:{name}"
-        started = history.record("ExecutionStarted", 0, details, executionArn=arn)
-        identity = _identify(machine, name, json.loads(text), started["timestamp"], 0)
-        return _run_remaining(machine, identity, services, history, clock, random, 0, Progress())
-    finally:
-        opened.close()
+    clock = clock or SystemClock()
+    with closing(History.create(journal, clock, listener)) as history:
+        machine_arn = f"{_ARN_PREFIX}:stateMachine:{machine.name}"
+        details = {"input": text, "stateMachineVersionArn": f"{machine_arn}:{machine.digest}"}
+        history.record("ExecutionStarted", 0, details, executionArn=f"{_ARN_PREFIX}:execution:{machine.name}:{name}")
+        return _run_rest(machine, services, history, journal, clock, random)
 
 
 def resume_execution(
@@ -139,17 +131,12 @@ def resume_execution(
         has been started.
     """
     _require_services(machine, services)
-    opened = Journal.open(Path(journal))
-    try:
-        past = restore_execution(opened.events, Path(journal))
-        require_resumable(past, machine, Path(journal))
-        history = History(opened, clock or SystemClock(), listener)
-        redrive_count = past.redrive_count + 1
-        redriven = history.record("ExecutionRedriven", history.last_id, {"redriveCount": redrive_count})
-        identity = _identify(machine, past.name, past.input, past.start_time, redrive_count)
-        return _run_remaining(machine, identity, services, history, clock, random, redriven["id"], past.progress)
-    finally:
-        opened.close()
+    clock = clock or SystemClock()
+    with closing(History.open(journal, clock, listener)) as history:
+        past = read_execution(history.events, journal)
+        require_resumable(past, machine, journal)
+        history.record("ExecutionRedriven", history.last_id, {"redriveCount": past.redrive_count + 1})
+        return _run_rest(machine, services, history, journal, clock, random)
 
 
 def _require_services(machine: StateMachine, services: Mapping[str, TaskService]) -> None:
@@ -161,56 +148,39 @@ def _require_services(machine: StateMachine, services: Mapping[str, TaskService]
         )
 
 
-def _identify(machine: StateMachine, name: str, data: Any, start_time: str, redrive_count: int) -> Identity:
-    return Identity(
-        id=f"{_ARN_PREFIX}:execution:{machine.name}:{name}",
-        name=name,
-        input=data,
-        start_time=start_time,
-        redrive_count=redrive_count,
-        machine_id=f"{_ARN_PREFIX}:stateMachine:{machine.name}",
-        machine_name=machine.name,
-    )
-
-
-def _run_remaining(
+def _run_rest(
     machine: StateMachine,
-    identity: Identity,
     services: Mapping[str, TaskService],
     history: History,
-    clock: Optional[Clock],
+    journal: Path,
+    clock: Clock,
     random: Optional[Random],
-    last_event: int,
-    progress: Progress,
 ) -> Execution:
-    """Run the remaining states, record the end and return the ended execution."""
-    source = random or Random()  # noqa: S311 - jitter and $random, not secrets
-    interpreter = Interpreter(machine, identity, services, clock or SystemClock(), source)
-    branch = Branch(history, ChainMap(dict(progress.variables)), last_event)
+    """Run the states that ``history`` does not have, record the end and return the ended execution."""
+    recorded = read_execution(history.events, journal)
+    source = random or Random()  # noqa: S311 - jitter, not secrets
+    # As on AWS, the first state has no previous event.
+    branch = Branch(history, ChainMap(), history.last_id if recorded.redrive_count else 0)
     output: Any = None
     try:
-        output = interpreter.run(branch, progress)
+        output = Interpreter(machine, recorded, services, clock, source).run(branch)
         kind, details = "ExecutionSucceeded", {"output": encode_json(output)}
     except Failure as failure:
-        kind, details = "ExecutionFailed", _drop_none(error=failure.error, cause=failure.cause)
+        reasons = {"error": failure.error, "cause": failure.cause}
+        kind, details = "ExecutionFailed", {key: text for key, text in reasons.items() if text is not None}
     except ExecutionTimedOut:
-        cause = f"The execution did not end within {machine.timeout_seconds} seconds."
+        cause = f"The execution did not end within {machine.definition.timeout_seconds} seconds."
         kind, details, branch.last_event = "ExecutionTimedOut", {"error": TIMEOUT, "cause": cause}, history.last_id
     except KeyboardInterrupt:
         cause = "Interrupted from the keyboard."
         kind, details, branch.last_event = "ExecutionAborted", {"cause": cause}, history.last_id
-    history.record(kind, branch.last_event, details)
-    history.close()
+    branch.record(kind, details)
     return Execution(
-        name=identity.name,
+        name=recorded.name,
         status=STATUS_BY_END_EVENT[kind],
         output=output,
         error=details.get("error"),
         cause=details.get("cause"),
-        redrive_count=identity.redrive_count,
+        redrive_count=recorded.redrive_count,
         events=tuple(history.events),
     )
-
-
-def _drop_none(**details: Optional[str]) -> Dict[str, str]:
-    return {name: value for name, value in details.items() if value is not None}

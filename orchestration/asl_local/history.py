@@ -12,7 +12,7 @@ import json
 import os
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from asl_local.clock import Clock, format_timestamp
 from asl_local.errors import JournalError, StateMachineError
@@ -21,34 +21,39 @@ Event = Dict[str, Any]
 Listener = Callable[[Event], None]
 
 
-class JournalEntry(NamedTuple):
-    """An event in a journal, and the offset of its end in the file, in bytes."""
+STATUS_BY_END_EVENT = {
+    "ExecutionSucceeded": "SUCCEEDED",
+    "ExecutionFailed": "FAILED",
+    "ExecutionTimedOut": "TIMED_OUT",
+    "ExecutionAborted": "ABORTED",
+}
+"""The status of an execution by the type of its last event."""
 
-    event: Event
-    end: int
+
+class RecordingStopped(Exception):
+    """Report that no more events can be recorded: the execution ended, or an event could not be recorded."""
 
 
-class Journal:
-    """A JSON Lines file of events, locked while open. ``append`` returns after fsync."""
+class History:
+    """Number events, append them to a JSON Lines file and pass them to the listener. Thread-safe.
 
-    def __init__(self, descriptor: int, entries: List[JournalEntry], path: Path) -> None:
-        self._path = path
+    The file is locked while open.
+    """
+
+    def __init__(
+        self, descriptor: int, entries: List[Tuple[Event, int]], path: Path, clock: Clock, listener: Optional[Listener]
+    ) -> None:
         self._descriptor = descriptor
-        # One list of pairs, so that an interrupt cannot separate an event from its offset.
+        # Each event with the offset of its end in the file. One list, so that an interrupt cannot separate the two.
         self._entries = entries
-
-    @property
-    def events(self) -> List[Event]:
-        """The events in the file, in order."""
-        return [entry.event for entry in self._entries]
-
-    @property
-    def last_id(self) -> int:
-        """The id of the newest event, 0 if there is none."""
-        return len(self._entries)
+        self._path = path
+        self._clock = clock
+        self._listener = listener
+        self._lock = threading.RLock()
+        self._stopped = False
 
     @classmethod
-    def create(cls, path: Path) -> Journal:
+    def create(cls, path: Path, clock: Clock, listener: Optional[Listener] = None) -> History:
         """Create and lock the file at ``path``; raise ``StateMachineError`` if it exists."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,11 +65,15 @@ class Journal:
         except OSError as error:
             raise JournalError(error.errno, error.strerror, str(path)) from error
         _lock(descriptor, path)
-        _sync_directory(path.parent)
-        return cls(descriptor, [], path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # so that the new file's name survives a power loss
+        finally:
+            os.close(directory)
+        return cls(descriptor, [], path, clock, listener)
 
     @classmethod
-    def open(cls, path: Path) -> Journal:
+    def open(cls, path: Path, clock: Clock, listener: Optional[Listener] = None) -> History:
         """Lock the file at ``path`` and read its events. The next event overwrites an incomplete last line."""
         try:
             descriptor = os.open(path, os.O_RDWR)
@@ -74,72 +83,35 @@ class Journal:
             ) from error
         _lock(descriptor, path)
         try:
-            return cls(descriptor, _parse_lines(path.read_bytes(), path), path)
+            return cls(descriptor, _parse_lines(path.read_bytes(), path), path, clock, listener)
         except BaseException:
             os.close(descriptor)
             raise
 
-    def append(self, event: Event) -> None:
-        """Write ``event`` as one line. After an interrupt, the next event overwrites the incomplete line.
-
-        Raises
-        ------
-        JournalError
-            The file cannot be written, for example because the disk is full. Resuming ignores an incomplete last line.
-        """
-        line = format_event(event)
-        start = self._entries[-1].end if self._entries else 0
-        try:
-            os.ftruncate(self._descriptor, start)
-            written = 0
-            while written < len(line):
-                written += os.pwrite(self._descriptor, line[written:], start + written)
-            os.fsync(self._descriptor)
-        except OSError as error:
-            raise JournalError(error.errno, error.strerror, str(self._path)) from error
-        self._entries.append(JournalEntry(event, start + len(line)))
-
-    def close(self) -> None:
-        """Close the file and release its lock."""
-        os.close(self._descriptor)
-
-
-def format_event(event: Mapping[str, Any]) -> bytes:
-    """Return an event as one line of JSON, as in a journal."""
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-class RecordingStopped(Exception):
-    """Report that no more events can be recorded, because another thread failed to record one."""
-
-
-class History:
-    """Number events, append them to the journal and pass them to the listener. Thread-safe."""
-
-    def __init__(self, journal: Journal, clock: Clock, listener: Optional[Listener]) -> None:
-        self._journal = journal
-        self._clock = clock
-        self._listener = listener
-        self._lock = threading.RLock()
-        self._failed = False
-
     @property
     def events(self) -> List[Event]:
         """All events so far, in order."""
-        return self._journal.events
+        return [event for event, _ in self._entries]
 
     @property
     def last_id(self) -> int:
         """The id of the newest event, 0 if there is none."""
-        return self._journal.last_id
+        return len(self._entries)
 
     def record(self, kind: str, previous: int, details: Optional[Mapping[str, Any]] = None, **extra: Any) -> Event:
         """Record the event of type ``kind`` after the event with id ``previous``, and return it.
 
         ``details`` are those of Step Functions for the type. ``extra`` are additional keys of the event.
+
+        Raises
+        ------
+        JournalError
+            The file cannot be written, for example because the disk is full. Resuming ignores an incomplete last line.
+        RecordingStopped
+            The execution ended, or an earlier event could not be recorded.
         """
         with self._lock:
-            if self._failed:
+            if self._stopped:
                 raise RecordingStopped
             event: Event = {
                 "timestamp": format_timestamp(self._clock.now()),
@@ -150,28 +122,46 @@ class History:
                 **extra,
             }
             try:
-                self._journal.append(event)
-                self._notify_listener(event)
+                self._append(event)
+                self.notify(event)
             except KeyboardInterrupt:  # the ExecutionAborted event must still be recorded
                 raise
             except BaseException:
-                self._failed = True
+                self._stopped = True
                 raise
+            self._stopped = kind in STATUS_BY_END_EVENT
             return event
 
+    def notify(self, event: Event) -> None:
+        """Pass ``event`` to the listener without recording it."""
+        with self._lock:
+            if self._listener is not None:
+                self._listener(dict(event))
+
     def close(self) -> None:
-        """Reject further events."""
+        """Reject further events, close the file and release its lock."""
         with self._lock:
-            self._failed = True
+            self._stopped = True
+            os.close(self._descriptor)
 
-    def send_notice(self, notice: Event) -> None:
-        """Pass ``notice`` to the listener without recording it."""
-        with self._lock:
-            self._notify_listener(notice)
+    def _append(self, event: Event) -> None:
+        """Write ``event`` as one line and sync it. After an interrupt, the next event overwrites the incomplete line."""
+        line = format_event(event)
+        start = self._entries[-1][1] if self._entries else 0
+        try:
+            os.ftruncate(self._descriptor, start)
+            written = 0
+            while written < len(line):
+                written += os.pwrite(self._descriptor, line[written:], start + written)
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise JournalError(error.errno, error.strerror, str(self._path)) from error
+        self._entries.append((event, start + len(line)))
 
-    def _notify_listener(self, event: Event) -> None:
-        if self._listener is not None:
-            self._listener(dict(event))
+
+def format_event(event: Mapping[str, Any]) -> bytes:
+    """Return an event as one line of JSON, as in a journal."""
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def event_details_key(kind: str) -> str:
@@ -196,7 +186,7 @@ def read_events(path: Path) -> List[Event]:
         raise StateMachineError(
             f"{path}: the journal cannot be read ({error.strerror}); pass the journal of a started execution."
         ) from error
-    return [entry.event for entry in _parse_lines(content, path)]
+    return [event for event, _ in _parse_lines(content, path)]
 
 
 def is_executing(path: Path) -> bool:
@@ -214,9 +204,12 @@ def is_executing(path: Path) -> bool:
     return False
 
 
-def _parse_lines(content: bytes, path: Path) -> List[JournalEntry]:
-    """Parse the complete lines; raise ``StateMachineError`` if one before the last is invalid."""
-    entries: List[JournalEntry] = []
+def _parse_lines(content: bytes, path: Path) -> List[Tuple[Event, int]]:
+    """Return the event and end offset of each complete line.
+
+    Raises ``StateMachineError`` if a line before the last is invalid.
+    """
+    entries: List[Tuple[Event, int]] = []
     end = 0
     lines = content.splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
@@ -229,7 +222,7 @@ def _parse_lines(content: bytes, path: Path) -> List[JournalEntry]:
                 break
             raise StateMachineError(f"{path}: line {number} is not event {number}; restore the journal from a copy.")
         end += len(line)
-        entries.append(JournalEntry(event, end))
+        entries.append((event, end))
     return entries
 
 
@@ -239,12 +232,3 @@ def _lock(descriptor: int, path: Path) -> None:
     except BlockingIOError as error:
         os.close(descriptor)
         raise StateMachineError(f"{path}: another process is running this execution; wait until it ends.") from error
-
-
-def _sync_directory(directory: Path) -> None:
-    """Sync ``directory``, so that the new file's name survives a power loss."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

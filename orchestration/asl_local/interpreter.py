@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import ChainMap
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
-from asl_local.clock import Clock, parse_timestamp
+from asl_local.clock import Clock
 from asl_local.definition import StateMachine
-from asl_local.error_handling import NO_CHOICE_MATCHED, RUNTIME, TIMEOUT, Failure, compute_backoff_delay, find_handler
-from asl_local.evaluation import Branch, Evaluator, Identity, encode_json
+from asl_local.error_handling import (
+    DATA_LIMIT_EXCEEDED,
+    NO_CHOICE_MATCHED,
+    QUERY_EVALUATION_ERROR,
+    RUNTIME,
+    TIMEOUT,
+    Failure,
+    compute_backoff_delay,
+    find_handler,
+)
+from asl_local.history import Event, History
 from asl_local.map_iterations import ExecutionStopped, IterationCancelled, run_iterations
-from asl_local.model import ChoiceState, FailState, MapState, State, SucceedState, TaskState, WaitState, Workflow
-from asl_local.replay import MapProgress, Progress, Visit
+from asl_local.model import ChoiceState, FailState, MapState, State, Step, SucceedState, TaskState, Workflow
+from asl_local.replay import MapProgress, Progress, RecordedExecution, Visit
 from asl_local.tasks import TaskError, TaskService, TaskTimeout, split_resource
-from asl_local.template import Template
+from asl_local.template import EvaluationError, Template
 
+DATA_LIMIT_BYTES = 262_144
+"""Maximum size of a state's input or output and of a task's arguments or result, as JSON in UTF-8."""
 MAX_INLINE_MAP_CONCURRENCY = 40
 """Maximum number of concurrent iterations of an inline Map state in Step Functions."""
 
@@ -37,29 +49,49 @@ class StateResult:
     next: Optional[str]
 
 
+@dataclass
+class Branch:
+    """The position of the execution or of one Map iteration.
+
+    ``variables`` are the branch's own, then those of the outer branches, which it can read but not set. ``item`` is
+    ``Map.Item`` of the context object inside a Map state. The branch stops when one of the events in ``cancelled`` is set.
+    """
+
+    history: History
+    variables: ChainMap[str, Any]
+    last_event: int
+    item: Optional[Mapping[str, Any]] = None
+    cancelled: Tuple[threading.Event, ...] = ()
+
+    def record(self, kind: str, details: Optional[Mapping[str, Any]] = None, **extra: Any) -> Event:
+        """Record the next event of this branch and return it."""
+        event = self.history.record(kind, self.last_event, details, **extra)
+        self.last_event = event["id"]
+        return event
+
+
 class Interpreter:
-    """Run a machine from its start or from restored progress."""
+    """Run the rest of a recorded execution."""
 
     def __init__(
         self,
         machine: StateMachine,
-        identity: Identity,
+        execution: RecordedExecution,
         services: Mapping[str, TaskService],
         clock: Clock,
         random: Random,
     ) -> None:
-        self._machine = machine
-        self._identity = identity
+        self._definition = machine.definition
+        self._execution = execution
         self._services = services
         self._clock = clock
         self._random = random
-        self._evaluator = Evaluator(identity, clock, random)
         self._stopping = threading.Event()
-        limit = machine.timeout_seconds
+        limit = machine.definition.timeout_seconds
         self._deadline = float("inf") if limit is None else clock.monotonic() + limit
 
-    def run(self, branch: Branch, progress: Progress) -> Any:
-        """Run from ``progress`` to the end and return the output of the execution.
+    def run(self, branch: Branch) -> Any:
+        """Run to the end and return the output of the execution.
 
         Raises
         ------
@@ -68,11 +100,12 @@ class Interpreter:
         ExecutionTimedOut
             TimeoutSeconds of the machine passed.
         """
-        output = self._run_workflow(self._machine.workflow, self._identity.input, branch, progress)
+        output = self._run_workflow(self._definition, self._execution.input, branch, self._execution.progress)
         self._raise_if_stopped(branch)
         return output
 
     def _run_workflow(self, workflow: Workflow, data: Any, branch: Branch, progress: Progress) -> Any:
+        branch.variables.update(progress.variables)
         name: Optional[str] = workflow.start_at
         visit = progress.visit
         if visit is not None:
@@ -83,22 +116,16 @@ class Interpreter:
             self._raise_if_stopped(branch)
             state = workflow.states[name]
             if visit is None:
-                visit = self._enter_state(state, data, branch)
-            step = self._run_state(state, visit, branch)
-            self._exit_state(state, step, branch)
-            data, name, visit = step.output, step.next, None
+                event = branch.record(f"{state.type}StateEntered", {"name": name, "input": encode_json(data)})
+                visit = Visit(name, data, event["id"], event["timestamp"])
+            result = self._run_state(state, visit, branch)
+            details: Dict[str, Any] = {"name": name, "output": encode_json(result.output)}
+            if result.assigned:
+                details["assignedVariables"] = {key: encode_json(value) for key, value in result.assigned.items()}
+            branch.record(f"{state.type}StateExited", details, next=result.next)
+            branch.variables.update(result.assigned)
+            data, name, visit = result.output, result.next, None
         return data
-
-    def _enter_state(self, state: State, data: Any, branch: Branch) -> Visit:
-        event = branch.record(f"{state.type}StateEntered", {"name": state.name, "input": encode_json(data)})
-        return Visit(state.name, data, event["id"], event["timestamp"])
-
-    def _exit_state(self, state: State, step: StateResult, branch: Branch) -> None:
-        details: Dict[str, Any] = {"name": state.name, "output": encode_json(step.output)}
-        if step.assigned:
-            details["assignedVariables"] = {name: encode_json(value) for name, value in step.assigned.items()}
-        branch.record(f"{state.type}StateExited", details, next=step.next)
-        branch.variables.update(step.assigned)
 
     def _run_state(self, state: State, visit: Visit, branch: Branch) -> StateResult:
         if isinstance(state, (TaskState, MapState)):
@@ -106,30 +133,69 @@ class Interpreter:
         if isinstance(state, ChoiceState):
             return self._run_choice(state, visit, branch)
         if isinstance(state, FailState):
-            error = self._evaluator.evaluate_string(state.error, visit, branch) if state.error else None
-            raise Failure(error, self._evaluator.evaluate_string(state.cause, visit, branch) if state.cause else None)
+            error = self._evaluate(state.error, "Error", visit, branch) if state.error else None
+            raise Failure(error, self._evaluate(state.cause, "Cause", visit, branch) if state.cause else None)
         if isinstance(state, SucceedState):
-            return self._evaluate_assign_and_output(visit, branch, None, state.output, visit.input, None)
-        if isinstance(state, WaitState):
-            self._run_wait(state, visit, branch)
-        return self._evaluate_assign_and_output(visit, branch, state.assign, state.output, visit.input, state.next)
+            output = self._evaluate(state.output, "Output", visit, branch) if state.output else visit.input
+            return StateResult(output, {}, None)
+        return self._leave(state, visit, branch, visit.input)
 
-    def _evaluate_assign_and_output(
+    def _leave(
         self,
+        step: Step,
         visit: Visit,
         branch: Branch,
-        assign: Optional[Template],
-        output: Optional[Template],
         default: Any,
-        next_state: Optional[str],
         extra_states: Optional[Mapping[str, Any]] = None,
+        where: str = "",
     ) -> StateResult:
-        """Evaluate Assign and Output, both with the variables from before the state."""
-        assigned = self._evaluator.evaluate(assign, visit, branch, extra_states) if assign else {}
-        data = self._evaluator.evaluate(output, visit, branch, extra_states) if output else default
+        """Evaluate Assign and Output of ``step``, both with the variables from before the state."""
+        assigned, data = {}, default
+        if step.assign:
+            assigned = self._evaluate(step.assign, f"{where}Assign", visit, branch, extra_states)
+        if step.output:
+            data = self._evaluate(step.output, f"{where}Output", visit, branch, extra_states)
         for value in (data, *assigned.values()):
             encode_json(value)
-        return StateResult(data, assigned, next_state)
+        return StateResult(data, assigned, step.next)
+
+    def _evaluate(
+        self,
+        template: Template,
+        location: str,
+        visit: Visit,
+        branch: Branch,
+        extra_states: Optional[Mapping[str, Any]] = None,
+    ) -> Any:
+        """Return the value of a state's field; record and raise ``Failure`` if it fails.
+
+        ``extra_states`` are fields of ``$states`` besides input and context.
+        """
+        execution = self._execution
+        context = {
+            "Execution": {
+                "Id": execution.arn,
+                "Input": execution.input,
+                "Name": execution.name,
+                "RoleArn": "arn:aws:iam::000000000000:role/local",
+                "StartTime": execution.start_time,
+                "RedriveCount": execution.redrive_count,
+            },
+            "State": {"Name": visit.name, "EnteredTime": visit.entered_time, "RetryCount": visit.retry_count},
+            "StateMachine": {
+                "Id": execution.arn.replace(":execution:", ":stateMachine:").rpartition(":")[0],
+                "Name": execution.machine,
+            },
+            **({} if branch.item is None else {"Map": {"Item": branch.item}}),
+        }
+        states = {"input": visit.input, "context": context, **(extra_states or {})}
+        try:
+            return template.evaluate(states, branch.variables, location)
+        except EvaluationError as fault:
+            details = {"error": QUERY_EVALUATION_ERROR, "cause": str(fault), "location": fault.location, "state": visit.name}
+            branch.record("EvaluationFailed", details)
+            where = f"the state '{visit.name}' (entered at the event id #{visit.event_id})"
+            raise Failure(QUERY_EVALUATION_ERROR, f"An error occurred while executing {where}. {fault}") from fault
 
     # -- Retry and Catch ------------------------------------------------------------------------------------------
 
@@ -142,33 +208,25 @@ class Interpreter:
                     result = self._run_map(state, visit, branch)
                 else:
                     result = self._run_task(state, visit, branch)
-                return self._evaluate_assign_and_output(
-                    visit, branch, state.assign, state.output, result, state.next, {"result": result}
-                )
+                return self._leave(state, visit, branch, result, {"result": result})
             except Failure as failure:
                 index = find_handler(failure.error, state.retry)
                 if index is None or attempts[index] >= state.retry[index].max_attempts:
                     return self._apply_catch(state, failure, visit, branch)
                 attempts[index] += 1
+                visit.retry_count += 1
                 delay = compute_backoff_delay(state.retry[index], attempts[index], self._random)
-                self._wait_for_retry(delay, failure, visit, branch)
-
-    def _wait_for_retry(self, seconds: float, failure: Failure, visit: Visit, branch: Branch) -> None:
-        visit.retry_count += 1
-        notice = {"stateName": visit.name, "waitSeconds": seconds, "attempt": visit.retry_count, "error": failure.error}
-        branch.history.send_notice({"type": "RetryScheduled", **notice})
-        self._pause(seconds, branch)
+                notice = {"stateName": visit.name, "waitSeconds": delay, "attempt": visit.retry_count, "error": failure.error}
+                branch.history.notify({"type": "RetryScheduled", **notice})
+                self._pause(delay, branch)
 
     def _apply_catch(self, state: Union[TaskState, MapState], failure: Failure, visit: Visit, branch: Branch) -> StateResult:
         index = find_handler(failure.error, state.catch)
         if index is None:
             raise failure
-        catcher = state.catch[index]
         error_output = {"Error": failure.error or "", "Cause": failure.cause or ""}
         extra_states = {"errorOutput": error_output}
-        return self._evaluate_assign_and_output(
-            visit, branch, catcher.assign, catcher.output, error_output, catcher.next, extra_states
-        )
+        return self._leave(state.catch[index], visit, branch, error_output, extra_states, f"Catch[{index}]/")
 
     # -- Task -----------------------------------------------------------------------------------------------------
 
@@ -177,9 +235,8 @@ class Interpreter:
             result, visit.result = visit.result, None
             return result.output
         self._raise_if_stopped(branch)
-        arguments = self._evaluator.evaluate(state.arguments, visit, branch) if state.arguments else {}
-        seconds = state.timeout_seconds
-        timeout = None if seconds is None else self._evaluator.evaluate_integer(seconds, visit, branch, minimum=1)
+        arguments = self._evaluate(state.arguments, "Arguments", visit, branch) if state.arguments else {}
+        timeout = state.timeout_seconds
         resource_type, api = split_resource(state.resource) or ("", "")
         integration = {"resourceType": resource_type, "resource": api}
         limit = {} if timeout is None else {"timeoutInSeconds": timeout}
@@ -223,41 +280,23 @@ class Interpreter:
             error = TaskTimeout(f"The task took {ended - started:.1f} seconds; its limit is {timeout}.")
         return error, result
 
-    # -- Choice and Wait ------------------------------------------------------------------------------------------
+    # -- Choice ---------------------------------------------------------------------------------------------------
 
     def _run_choice(self, state: ChoiceState, visit: Visit, branch: Branch) -> StateResult:
-        for rule in state.rules:
-            answer = self._evaluator.evaluate(rule.condition, visit, branch)
-            if not isinstance(answer, bool):
-                raise self._evaluator.type_failure(rule.condition.location, answer, "true or false", visit, branch)
-            if answer:
-                return self._evaluate_assign_and_output(visit, branch, rule.assign, rule.output, visit.input, rule.next)
+        for index, rule in enumerate(state.choices):
+            where = f"Choices[{index}]/"
+            if self._evaluate(rule.condition, f"{where}Condition", visit, branch):
+                return self._leave(rule, visit, branch, visit.input, where=where)
         if state.default is None:
-            raise Failure(NO_CHOICE_MATCHED, f"No rule of the Choice state '{state.name}' matched; it has no Default.")
-        return self._evaluate_assign_and_output(visit, branch, None, None, visit.input, state.default)
-
-    def _run_wait(self, state: WaitState, visit: Visit, branch: Branch) -> None:
-        if state.timestamp is None:
-            seconds = float(self._evaluator.evaluate_integer(state.seconds, visit, branch)) if state.seconds else 0.0
-        else:
-            text = self._evaluator.evaluate_string(state.timestamp, visit, branch)
-            try:
-                seconds = (parse_timestamp(text) - self._clock.now()).total_seconds()
-            except ValueError as fault:
-                location = state.timestamp.location
-                raise self._evaluator.type_failure(location, text, "an ISO 8601 timestamp", visit, branch) from fault
-        self._pause(seconds, branch)
+            raise Failure(NO_CHOICE_MATCHED, f"No rule of the Choice state '{visit.name}' matched; it has no Default.")
+        return StateResult(visit.input, {}, state.default)
 
     # -- Map ------------------------------------------------------------------------------------------------------
 
     def _run_map(self, state: MapState, visit: Visit, branch: Branch) -> List[Any]:
-        items = self._evaluator.evaluate(state.items, visit, branch) if state.items else visit.input
-        if not isinstance(items, list):
-            raise self._evaluator.type_failure("Items", items, "an array", visit, branch)
-        concurrency = MAX_INLINE_MAP_CONCURRENCY
-        if state.max_concurrency is not None:
-            chosen = self._evaluator.evaluate_integer(state.max_concurrency, visit, branch)
-            concurrency = min(chosen or MAX_INLINE_MAP_CONCURRENCY, MAX_INLINE_MAP_CONCURRENCY)
+        items = self._evaluate(state.items, "Items", visit, branch)
+        limit = self._evaluate(state.max_concurrency, "MaxConcurrency", visit, branch) if state.max_concurrency else 0
+        concurrency = min(limit or MAX_INLINE_MAP_CONCURRENCY, MAX_INLINE_MAP_CONCURRENCY)
         if visit.map is None:
             branch.record("MapStateStarted", {"length": len(items)})
             visit.map = MapProgress(len(items))
@@ -275,19 +314,14 @@ class Interpreter:
         """Run the iterations that ``past`` does not contain; return all outputs in the order of the items."""
         outputs = {index: iteration.output for index, iteration in past.iterations.items() if iteration.succeeded}
         pending = [index for index in range(len(items)) if index not in outputs]
-        contexts = [{"Index": index, "Value": value} for index, value in enumerate(items)]
-        selector, inputs = state.item_selector, dict(enumerate(items))
-        if selector is not None:
-            for index in pending:
-                inputs[index] = self._evaluator.evaluate(selector, visit, branch, item=contexts[index])
         start, children, cancelled = branch.last_event, [branch], threading.Event()
 
         def work(index: int) -> None:
             variables, cancels = branch.variables.new_child(), (*branch.cancelled, cancelled)
-            child = Branch(branch.history, variables, start, contexts[index], cancels)
+            child = Branch(branch.history, variables, start, {"Index": index, "Value": items[index]}, cancels)
             children.append(child)
             progress = past.iterations.get(index) or Progress()
-            outputs[index] = self._run_iteration(state, index, inputs[index], child, progress)
+            outputs[index] = self._run_iteration(state, {"name": visit.name, "index": index}, items[index], child, progress)
 
         try:
             run_iterations(work, pending, concurrency, cancelled, self._stopping)
@@ -298,13 +332,11 @@ class Interpreter:
         branch.last_event = max(child.last_event for child in children)
         return [outputs[index] for index in range(len(items))]
 
-    def _run_iteration(self, state: MapState, index: int, data: Any, child: Branch, progress: Progress) -> Any:
-        details = {"name": state.name, "index": index}
+    def _run_iteration(self, state: MapState, details: Dict[str, Any], data: Any, child: Branch, progress: Progress) -> Any:
         self._raise_if_stopped(child)
         child.record("MapIterationStarted", details)
-        child.variables.update(progress.variables)
         try:
-            output = self._run_workflow(state.processor, data, child, progress)
+            output = self._run_workflow(state.item_processor, data, child, progress)
         except Failure:
             child.record("MapIterationFailed", details)
             raise
@@ -334,3 +366,12 @@ class Interpreter:
             raise IterationCancelled
         if self._clock.monotonic() >= self._deadline:
             raise ExecutionTimedOut
+
+
+def encode_json(data: Any) -> str:
+    """Return ``data`` as JSON; raise ``Failure`` if it exceeds the size limit of Step Functions."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    size = len(text.encode())
+    if size > DATA_LIMIT_BYTES:
+        raise Failure(DATA_LIMIT_EXCEEDED, f"The data has {size} bytes; the limit is {DATA_LIMIT_BYTES}.")
+    return text

@@ -15,19 +15,19 @@ RETRY_ATTEMPTS = 3
 
 
 def lint_file(path: Union[str, Path]) -> List[Finding]:
-    """Return all findings in the file at ``path``, errors in the language first. A clean file has none."""
+    """Return the findings in the file at ``path``, first errors in the language. A clean file has none."""
     machine, findings = read_definition(Path(path))
     return findings + (list(_check_rules(machine)) if machine is not None else [])
 
 
 def _check_rules(machine: StateMachine) -> Iterator[Finding]:
-    if machine.timeout_seconds is None:
+    if machine.definition.timeout_seconds is None:
         yield Finding("", "the machine has no TimeoutSeconds, so an execution that hangs never ends; add TimeoutSeconds")
-    for state in machine.workflow.iter_states():
+    for name, state in machine.definition.iter_states():
         if isinstance(state, ChoiceState) and state.default is None:
-            yield Finding(state.name, "Choice has no Default, so an unexpected value fails the execution; add Default")
+            yield Finding(name, "Choice has no Default, so an unexpected value fails the execution; add Default")
         if isinstance(state, TaskState):
-            yield from (Finding(state.name, message) for message in _check_task(state))
+            yield from (Finding(name, message) for message in _check_task(state))
 
 
 def _check_task(state: TaskState) -> Iterator[str]:
@@ -42,7 +42,7 @@ def _check_task(state: TaskState) -> Iterator[str]:
             yield f"Retry for {names} has no BackoffRate above 1, so its delays do not grow; set BackoffRate"
         if retrier.max_delay_seconds is None:
             yield f"Retry for {names} has no MaxDelaySeconds, so its delays grow without limit; set MaxDelaySeconds"
-        if not retrier.full_jitter:
+        if retrier.jitter_strategy != "FULL":
             yield f"Retry for {names} has no JitterStrategy FULL, so parallel executions retry together; set JitterStrategy"
     if not any(ALL in catcher.error_equals for catcher in state.catch):
         yield f"Task has no Catch for {ALL}, so its failure is not reported; add a Catch"

@@ -9,15 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from asl_local.definition import StateMachine
 from asl_local.errors import StateMachineError
-from asl_local.history import Event, get_event_details
-
-STATUS_BY_END_EVENT = {
-    "ExecutionSucceeded": "SUCCEEDED",
-    "ExecutionFailed": "FAILED",
-    "ExecutionTimedOut": "TIMED_OUT",
-    "ExecutionAborted": "ABORTED",
-}
-"""The status of an execution by the type of its last event."""
+from asl_local.history import STATUS_BY_END_EVENT, Event, get_event_details
 
 
 @dataclass
@@ -73,9 +65,10 @@ class Progress:
 
 
 @dataclass
-class RestoredExecution:
+class RecordedExecution:
     """An execution as rebuilt from its history."""
 
+    arn: str
     name: str
     machine: str
     digest: str
@@ -86,22 +79,23 @@ class RestoredExecution:
     progress: Progress
 
 
-def restore_execution(events: Sequence[Event], journal: Path) -> RestoredExecution:
+def read_execution(events: Sequence[Event], journal: Path) -> RecordedExecution:
     """Rebuild an execution from ``events``; raise ``StateMachineError`` if they have no start."""
     if not events or events[0]["type"] != "ExecutionStarted" or "executionArn" not in events[0]:
         raise StateMachineError(
             f"{journal}: the journal has no ExecutionStarted event; delete it and start the execution again."
         )
     started = get_event_details(events[0])
-    _, machine, name = events[0]["executionArn"].rsplit(":", 2)
+    arn = events[0]["executionArn"]
     top = Progress()
     # The branch after each event. Events of parallel iterations are interleaved, and linked by previousEventId.
     paths: Dict[int, List[Progress]] = {0: [top]}
     for event in events:
         paths[event["id"]] = _apply_event(event, paths[event["previousEventId"]], top)
-    return RestoredExecution(
-        name=name,
-        machine=machine,
+    return RecordedExecution(
+        arn=arn,
+        name=arn.rsplit(":", 1)[1],
+        machine=arn.rsplit(":", 2)[1],
         digest=str(started["stateMachineVersionArn"]).rsplit(":", 1)[1],
         input=json.loads(started["input"]),
         start_time=events[0]["timestamp"],
@@ -111,7 +105,7 @@ def restore_execution(events: Sequence[Event], journal: Path) -> RestoredExecuti
     )
 
 
-def require_resumable(past: RestoredExecution, machine: StateMachine, journal: Path) -> None:
+def require_resumable(past: RecordedExecution, machine: StateMachine, journal: Path) -> None:
     """Raise ``StateMachineError`` if the execution succeeded or ``machine`` has another definition."""
     if past.status == "SUCCEEDED":
         raise StateMachineError(

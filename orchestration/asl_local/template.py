@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
-import uuid
-from dataclasses import dataclass
-from datetime import datetime
-from random import Random
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Tuple, Union
 
 from jsonata import Jsonata
 from jsonata.functions import Functions
@@ -18,8 +13,9 @@ from jsonata.parser import Parser
 from jsonata.utils import Utils
 
 EXPRESSION_START, EXPRESSION_END = "{%", "%}"
-
-_HASH_ALGORITHMS = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512"}
+BUILT_IN_NAMES = frozenset({"states", "parse", *Jsonata.static_frame.bindings})
+UNSUPPORTED_FUNCTIONS = frozenset({"eval", "hash", "millis", "now", "partition", "random", "range", "shuffle", "uuid"})
+"""Step Functions has no ``$eval``. No state machine uses the others; they would need an injected clock and random source."""
 
 # The library writes to the syntax tree while it evaluates it, and threads share the tree. Evaluations are short, so one
 # lock for all is enough.
@@ -27,25 +23,29 @@ _JSONATA_LOCK = threading.RLock()
 
 
 class ExpressionError(ValueError):
-    """Report an expression that does not parse or that Step Functions does not support."""
+    """Report a template that does not parse, is of the wrong kind, or uses what this package does not support."""
 
 
 class EvaluationError(Exception):
-    """Report that an expression returned no JSON value. ``location`` is its field, such as ``Arguments/JobName``."""
+    """Report that a template has no value of its kind. ``location`` is its field, such as ``Arguments/JobName``."""
 
     def __init__(self, location: str, message: str) -> None:
         super().__init__(message)
         self.location = location
 
 
-@dataclass(frozen=True)
-class Scope:
-    """Hold the inputs of an evaluation: ``$states``, the variables by name (without ``$``), the time and the random source."""
+class Kind(NamedTuple):
+    """The values that a field may have, described in words and by a function."""
 
-    states: Mapping[str, Any]
-    variables: Mapping[str, Any]
-    now: datetime
-    random: Random
+    expected: str
+    accepts: Callable[[Any], bool]
+
+
+ANY = Kind("JSON", lambda value: True)
+ARRAY = Kind("an array", lambda value: isinstance(value, list))
+BOOLEAN = Kind("true or false", lambda value: isinstance(value, bool))
+COUNT = Kind("a whole number of 0 or more", lambda value: type(value) is int and value >= 0)
+STRING = Kind("a string", lambda value: isinstance(value, str))
 
 
 class Expression:
@@ -59,7 +59,7 @@ class Expression:
     Raises
     ------
     ExpressionError
-        If it does not parse or calls ``$eval``.
+        If it does not parse or calls an unsupported function.
     """
 
     def __init__(self, source: str) -> None:
@@ -69,13 +69,16 @@ class Expression:
                 self._compiled = Jsonata(self.source)
             except Exception as fault:  # the library documents no exception class for invalid input
                 raise ExpressionError(f"the JSONata expression '{self.source}' does not parse: {fault}") from fault
+        self._compiled.register_lambda("parse", _parse)
+        self._compiled.register_lambda("toMillis", _to_millis)
         used, bound = _find_variable_names(self._compiled.ast)
-        if "eval" in used:
-            raise ExpressionError("$eval is not available in Step Functions; use $parse to read JSON text")
+        unsupported = sorted(used & UNSUPPORTED_FUNCTIONS)
+        if unsupported:
+            raise ExpressionError(f"${unsupported[0]} is not available; use $parse to read JSON, and a task for other values")
         self.free_variables: FrozenSet[str] = frozenset(used - bound - BUILT_IN_NAMES)
 
-    def evaluate(self, scope: Scope, location: str) -> Any:
-        """Return the expression's value as JSON that shares no objects with ``scope``.
+    def evaluate(self, states: Mapping[str, Any], variables: Mapping[str, Any], location: str) -> Any:
+        """Return the expression's value as JSON that shares no objects with ``states`` and ``variables``.
 
         Raises
         ------
@@ -85,26 +88,22 @@ class Expression:
         with _JSONATA_LOCK:
             frame = self._compiled.create_frame(self._compiled.environment)
             frame.bind("$", None)
-            for name, function in _step_functions_builtins(scope).items():
-                frame.bind(name, Jsonata.JLambda(function))
-            for name, value in scope.variables.items():
+            for name, value in {**variables, "states": states}.items():
                 frame.bind(name, _mark_nulls(value))
-            frame.bind("states", _mark_nulls(scope.states))
             try:
                 value = self._compiled.eval(self._compiled.ast, None, frame)
             except Exception as fault:  # Step Functions reports any failure of an expression as an evaluation error
-                raise EvaluationError(
-                    location, self._format_error(location, f"threw an error: {_error_message(fault)}")
-                ) from fault
+                raise self._failure(location, f"threw an error: {_error_message(fault)}") from fault
             if value is None:
-                raise EvaluationError(location, self._format_error(location, "returned nothing (undefined)"))
+                raise self._failure(location, "returned nothing (undefined)")
             try:
                 return _to_json(value)
             except TypeError as fault:
-                raise EvaluationError(location, self._format_error(location, f"returned {fault}")) from fault
+                raise self._failure(location, f"returned {fault}") from fault
 
-    def _format_error(self, location: str, happened: str) -> str:
-        return f"The JSONata expression '{self.source}' specified for the field '{location}' {happened}."
+    def _failure(self, location: str, happened: str) -> EvaluationError:
+        message = f"The JSONata expression '{self.source}' specified for the field '{location}' {happened}."
+        return EvaluationError(location, message)
 
 
 class Template:
@@ -114,72 +113,87 @@ class Template:
     ----------
     value : Any
         The JSON value from the file.
-    location : str
-        The path of its field, for messages.
+    kind : Kind
+        What the value must be.
 
     Raises
     ------
     ExpressionError
-        If one of its strings is not a well-formed expression.
+        If one of its strings is not a well-formed expression, or a constant value is of another kind.
     """
 
-    def __init__(self, value: Any, location: str) -> None:
+    def __init__(self, value: Any, kind: Kind = ANY) -> None:
         self.value = value
-        self.location = location
-        self._root = _compile(value)
+        self._kind = kind
+        self._expressions: List[Expression] = []
+        self._root = self._compile(value)
+        if not self.is_expression and not kind.accepts(value):
+            raise ExpressionError(f"must be {kind.expected}, or a JSONata expression that returns this")
 
     @property
     def is_expression(self) -> bool:
         """Whether the whole value is one ``{% … %}`` string."""
         return isinstance(self._root, Expression)
 
-    def evaluate(self, scope: Scope) -> Any:
-        """Return the value with every expression replaced by what it gives; raises ``EvaluationError``."""
-        return _evaluate(self._root, scope, self.location)
-
+    @property
     def free_variables(self) -> FrozenSet[str]:
-        """Return the names of the variables that must come from the scope, without the ``$``."""
-        return frozenset().union(*(expression.free_variables for expression in _iter_expressions(self._root)))
+        """The names of the variables that must be passed to ``evaluate``, without the ``$``."""
+        return frozenset().union(*(expression.free_variables for expression in self._expressions))
+
+    def evaluate(self, states: Mapping[str, Any], variables: Mapping[str, Any], location: str) -> Any:
+        """Return the value with every expression replaced by its result.
+
+        Parameters
+        ----------
+        states : mapping
+            The fields of ``$states``.
+        variables : mapping
+            The variables by name, without ``$``.
+        location : str
+            The path of the template's field, for messages.
+
+        Raises
+        ------
+        EvaluationError
+            An expression fails, or the value is of another kind.
+        """
+        value = _evaluate(self._root, states, variables, location)
+        if not self._kind.accepts(value):
+            message = f"The field '{location}' must be {self._kind.expected}, and is {json.dumps(value)[:200]}."
+            raise EvaluationError(location, message)
+        return value
+
+    def _compile(self, value: Any) -> _Node:
+        if isinstance(value, dict):
+            for key in value:
+                if key.endswith(".$"):
+                    raise ExpressionError(f"has the JSONPath key {key!r}; remove the .$ and use JSONata")
+            return {key: self._compile(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._compile(inner) for inner in value]
+        if isinstance(value, str):
+            start, end = value.startswith(EXPRESSION_START), value.endswith(EXPRESSION_END)
+            if start and end and len(value) >= len(EXPRESSION_START + EXPRESSION_END):
+                self._expressions.append(Expression(value[len(EXPRESSION_START) : -len(EXPRESSION_END)]))
+                return self._expressions[-1]
+            if value.strip().startswith(EXPRESSION_START) or value.strip().endswith(EXPRESSION_END):
+                raise ExpressionError(
+                    f"the text {value!r} must start with '{EXPRESSION_START}' and end with '{EXPRESSION_END}' exactly"
+                )
+        return value  # type: ignore[no-any-return]
 
 
 _Node = Union[Expression, Dict[str, Any], List[Any], str, int, float, bool, None]
 
 
-def _compile(value: Any) -> _Node:
-    if isinstance(value, dict):
-        return {key: _compile(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_compile(inner) for inner in value]
-    if isinstance(value, str):
-        if (
-            value.startswith(EXPRESSION_START)
-            and value.endswith(EXPRESSION_END)
-            and len(value) >= len(EXPRESSION_START + EXPRESSION_END)
-        ):
-            return Expression(value[len(EXPRESSION_START) : -len(EXPRESSION_END)])
-        if value.strip().startswith(EXPRESSION_START) or value.strip().endswith(EXPRESSION_END):
-            raise ExpressionError(
-                f"the text {value!r} must start with '{EXPRESSION_START}' and end with '{EXPRESSION_END}' exactly"
-            )
-    return value  # type: ignore[no-any-return]
-
-
-def _evaluate(node: _Node, scope: Scope, location: str) -> Any:
+def _evaluate(node: _Node, states: Mapping[str, Any], variables: Mapping[str, Any], location: str) -> Any:
     if isinstance(node, Expression):
-        return node.evaluate(scope, location)
+        return node.evaluate(states, variables, location)
     if isinstance(node, dict):
-        return {key: _evaluate(inner, scope, f"{location}/{key}") for key, inner in node.items()}
+        return {key: _evaluate(inner, states, variables, f"{location}/{key}") for key, inner in node.items()}
     if isinstance(node, list):
-        return [_evaluate(inner, scope, f"{location}[{place}]") for place, inner in enumerate(node)]
+        return [_evaluate(inner, states, variables, f"{location}[{place}]") for place, inner in enumerate(node)]
     return node
-
-
-def _iter_expressions(node: _Node) -> Iterator[Expression]:
-    if isinstance(node, Expression):
-        yield node
-    elif isinstance(node, (dict, list)):
-        for inner in node.values() if isinstance(node, dict) else node:
-            yield from _iter_expressions(inner)
 
 
 def _mark_nulls(value: Any) -> Any:
@@ -242,35 +256,6 @@ def _find_variable_names(node: Any) -> Tuple[FrozenSet[str], FrozenSet[str]]:
     return frozenset(used), frozenset(bound)
 
 
-def _step_functions_builtins(scope: Scope) -> Dict[str, Callable[..., Any]]:
-    """Return the functions that Step Functions adds, and the JSONata functions that use the clock."""
-    milliseconds = int(scope.now.timestamp() * 1000)
-
-    def now(picture: Optional[str] = None, timezone: Optional[str] = None) -> Any:
-        return Functions.datetime_from_millis(milliseconds, picture, timezone)
-
-    def random(seed: Optional[float] = None) -> float:
-        return scope.random.random() if seed is None else Random(seed).random()  # noqa: S311
-
-    def make_uuid() -> str:
-        return str(uuid.UUID(int=scope.random.getrandbits(128), version=4))
-
-    return {
-        "partition": _partition,
-        "range": _range,
-        "hash": _hash,
-        "parse": _parse,
-        "random": random,
-        "uuid": make_uuid,
-        "now": now,
-        "millis": lambda: milliseconds,
-        "toMillis": _to_millis,
-    }
-
-
-BUILT_IN_NAMES = frozenset({"states", "partition", "range", "hash", "parse", "uuid", *Jsonata.static_frame.bindings}) - {"eval"}
-
-
 def _to_millis(timestamp: Any = None, picture: Any = None) -> Any:
     # Before Python 3.11 the library does not parse the Z at the end of AWS timestamps.
     if isinstance(timestamp, str) and picture is None and timestamp.endswith("Z"):
@@ -278,32 +263,7 @@ def _to_millis(timestamp: Any = None, picture: Any = None) -> Any:
     return Functions.datetime_to_millis(timestamp, picture)
 
 
-def _partition(array: Any, size: Any = None) -> List[Any]:
-    if not isinstance(array, list) or not _is_whole_number(size) or size < 1:
-        raise ValueError("$partition takes an array and a chunk size of 1 or more")
-    return [array[start : start + int(size)] for start in range(0, len(array), int(size))]
-
-
-def _range(first: Any, last: Any = None, step: Any = 1) -> List[int]:
-    if not (_is_whole_number(first) and _is_whole_number(last) and _is_whole_number(step)) or step == 0:
-        raise ValueError("$range takes a first and a last whole number and a step that is not 0")
-    return list(range(int(first), int(last) + (1 if step > 0 else -1), int(step)))
-
-
-def _hash(content: Any, algorithm: Any = None) -> str:
-    if algorithm not in _HASH_ALGORITHMS:
-        raise ValueError(f"$hash supports {', '.join(_HASH_ALGORITHMS)}, not {algorithm!r}")
-    if content is None:
-        raise ValueError("$hash needs a value")
-    text = content if isinstance(content, str) else json.dumps(_to_json(content), separators=(",", ":"))
-    return hashlib.new(_HASH_ALGORITHMS[algorithm], text.encode()).hexdigest()
-
-
 def _parse(text: Any = None) -> Any:
     if not isinstance(text, str):
         raise ValueError("$parse takes a JSON string")
     return _mark_nulls(json.loads(text))
-
-
-def _is_whole_number(number: Any) -> bool:
-    return isinstance(number, (int, float)) and not isinstance(number, bool) and float(number).is_integer()

@@ -10,7 +10,7 @@ import pytest
 
 from asl_local import FakeClock, is_executing, read_events
 from asl_local.errors import JournalError, StateMachineError
-from asl_local.history import History, Journal, RecordingStopped, event_details_key
+from asl_local.history import History, RecordingStopped, event_details_key
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def path(tmp_path):
 
 
 def create_history(path, listener=None):
-    return History(Journal.create(path), FakeClock(), listener)
+    return History.create(path, FakeClock(), listener)
 
 
 def test_event_is_written_before_listener_is_called(path):
@@ -48,14 +48,13 @@ def test_every_line_is_synced(path, monkeypatch):
 
 @pytest.mark.parametrize("torn", [b'{"id":2,"type":"Pa', b"\x00\x00\x00", b"not json\n", b'{"id":2,' + b"x" * 500])
 def test_incomplete_last_line_is_overwritten(path, torn):
-    journal = Journal.create(path)
-    History(journal, FakeClock(), None).record("ExecutionStarted", 0)
-    journal.close()
+    history = create_history(path)
+    history.record("ExecutionStarted", 0)
+    history.close()
     with path.open("ab") as file:
         file.write(torn)
     assert len(read_events(path)) == 1
-    journal = Journal.open(path)
-    History(journal, FakeClock(), None).record("ExecutionRedriven", 1)
+    History.open(path, FakeClock()).record("ExecutionRedriven", 1)
     assert [event["id"] for event in read_events(path)] == [1, 2]
     assert path.read_bytes().count(b"\n") == 2
 
@@ -102,20 +101,26 @@ def test_failed_recording_stops_history(path):
 
 def test_closed_history_rejects_events(path):
     history = create_history(path)
-    history.record("ExecutionAborted", 0)
     history.close()
     with pytest.raises(RecordingStopped):
         history.record("TaskSucceeded", 1)
 
 
+def test_ended_history_rejects_events(path):
+    history = create_history(path)
+    history.record("ExecutionAborted", 0)
+    with pytest.raises(RecordingStopped):
+        history.record("TaskSucceeded", 1)
+
+
 def test_journal_is_created_once_and_locked_while_open(path):
-    journal = Journal.create(path)
+    history = create_history(path)
     with pytest.raises(StateMachineError, match="was already started"):
-        Journal.create(path)
+        create_history(path)
     with pytest.raises(StateMachineError, match="another process"):
-        Journal.open(path)
-    journal.close()
-    Journal.open(path).close()
+        History.open(path, FakeClock())
+    history.close()
+    History.open(path, FakeClock()).close()
 
 
 def test_missing_journal_is_an_error(tmp_path):
@@ -139,11 +144,11 @@ def test_details_keys_are_those_of_aws(kind, key):
 
 def test_is_executing_while_journal_is_open(path):
     assert not is_executing(path)
-    journal = Journal.create(path)
+    history = create_history(path)
     assert is_executing(path)
-    journal.close()
+    history.close()
     assert not is_executing(path)
-    Journal.open(path).close()  # the shared lock of is_executing has been released
+    History.open(path, FakeClock()).close()  # the shared lock of is_executing has been released
 
 
 @pytest.mark.parametrize("leave", [0, 4096, 8192])
@@ -162,11 +167,8 @@ def test_execution_resumes_after_full_disk(disks, tmp_path, leave):
     assert [event["type"] for event in read_events(path)] == ["ExecutionStarted"]
     assert leave == 0 or not torn.endswith(b"\n")
     history.close()
-    history._journal.close()
     disk.free()
-    journal = Journal.open(path)
-    again = History(journal, FakeClock(), None)
-    again.record("ExecutionRedriven", 1)
+    History.open(path, FakeClock()).record("ExecutionRedriven", 1)
     assert [event["type"] for event in read_events(path)] == ["ExecutionStarted", "ExecutionRedriven"]
     assert path.read_bytes().count(b"\n") == 2
 
@@ -175,4 +177,4 @@ def test_journal_on_read_only_disk_is_an_error(disks, tmp_path):
     disk = disks.mount(tmp_path / "disk")
     disk.read_only()
     with pytest.raises(JournalError, match=r"Read-only file system: .*executions/history\.jsonl"):
-        Journal.create(disk.path / "executions" / "history.jsonl")
+        create_history(disk.path / "executions" / "history.jsonl")

@@ -141,20 +141,11 @@ def test_condition_other_than_boolean_is_evaluation_error(runner):
     assert "'Choices[0]/Condition' must be true or false" in execution.cause
 
 
-def test_wait_sleeps_seconds_or_until_timestamp(runner):
-    states = {
-        "One": {"Type": "Wait", "Seconds": "{% $states.input.s %}", "Next": "Two"},
-        "Two": {"Type": "Wait", "Timestamp": "2025-12-01T02:01:00Z", "Next": "Past"},
-        "Past": {"Type": "Wait", "Timestamp": "2020-01-01T00:00:00Z", "End": True},
-    }
-    assert runner.run(build_definition(states), {"s": 20}).status == "SUCCEEDED"
-    assert runner.clock.sleeps == [20, 40]
-
-
-@pytest.mark.parametrize("wait", [{"Seconds": "{% 1.5 %}"}, {"Timestamp": "{% 'noon' %}"}])
-def test_invalid_wait_is_an_evaluation_error(runner, wait):
-    execution = runner.run(build_definition({"A": {"Type": "Wait", "End": True, **wait}}))
+@pytest.mark.parametrize("field", ["Error", "Cause"])
+def test_fail_state_with_other_than_string_is_evaluation_error(runner, field):
+    execution = runner.run(build_definition({"A": {"Type": "Fail", field: "{% 1 %}"}}))
     assert execution.error == "States.QueryEvaluationError"
+    assert f"The field '{field}' must be a string, and is 1." in execution.cause
 
 
 def test_fail_state_sets_error_and_cause(runner):
@@ -346,7 +337,7 @@ def test_failed_assign_retries_task(runner):
 )
 def test_task_over_timeout_fails_with_states_timeout(runner, overrun):
     catch = [{"ErrorEquals": ["States.TaskFailed"], "Next": "No"}, {"ErrorEquals": ["States.Timeout"], "Next": "Yes"}]
-    states = {"T": task_state(TimeoutSeconds="{% 60 %}", Catch=catch), "No": {"Type": "Fail"}, "Yes": pass_state()}
+    states = {"T": task_state(TimeoutSeconds=60, Catch=catch), "No": {"Type": "Fail"}, "Yes": pass_state()}
     service = ScriptedService(overrun if isinstance(overrun, Exception) else overrun(runner))
     execution = runner.run(build_definition(states), service=service)
     assert execution.output["Error"] == "States.Timeout"
@@ -355,10 +346,10 @@ def test_task_over_timeout_fails_with_states_timeout(runner, overrun):
 
 
 def test_service_gets_remaining_time_of_machine(runner):
-    service = ScriptedService()
-    states = {"W": {"Type": "Wait", "Seconds": 70, "Next": "T"}, "T": task_state(TimeoutSeconds=60)}
+    states = {"First": task_state(Next="T"), "T": task_state(TimeoutSeconds=60)}
+    service = ScriptedService(lambda *_: runner.clock.advance(70))
     runner.run(build_definition(states, TimeoutSeconds=100), service=service)
-    assert service.limits == [30]
+    assert service.limits == [100, 30]
 
 
 def test_catch_does_not_handle_machine_timeout(runner):
@@ -372,14 +363,8 @@ def test_catch_does_not_handle_machine_timeout(runner):
     assert event_types(execution)[-1] == "ExecutionTimedOut"
 
 
-@pytest.mark.parametrize(
-    "states",
-    [
-        {"W": {"Type": "Wait", "Seconds": 1000, "End": True}},
-        {"T": task_state(Retry=[{"ErrorEquals": ["A"], "IntervalSeconds": 1000}])},
-    ],
-)
-def test_wait_ends_at_machine_timeout(runner, states):
+def test_retry_wait_ends_at_machine_timeout(runner):
+    states = {"T": task_state(Retry=[{"ErrorEquals": ["A"], "IntervalSeconds": 1000}])}
     execution = runner.run(build_definition(states, TimeoutSeconds=100), service=ScriptedService(TaskError("A")))
     assert execution.status == "TIMED_OUT"
     assert runner.clock.sleeps == [100]

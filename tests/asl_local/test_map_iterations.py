@@ -49,19 +49,19 @@ def test_empty_items_give_empty_output(runner):
     assert (execution.status, execution.output) == ("SUCCEEDED", [])
 
 
-def test_item_selector_reads_item_input_and_variables(runner):
-    selector = {
+def test_iteration_reads_item_input_and_variables(runner):
+    output = {
         "day": "{% $states.context.Map.Item.Value %}",
         "place": "{% $states.context.Map.Item.Index %}",
-        "shop": "{% $states.input.shop %}",
+        "input": "{% $states.input %}",
         "force": "{% $force %}",
     }
     states = {
         "Set": pass_state(Assign={"force": True}, Next="Each"),
-        "Each": map_state(Items="{% $states.input.days %}", ItemSelector=selector),
+        "Each": map_state({"Show": pass_state(Output=output)}, Items="{% $states.input.days %}"),
     }
-    assert runner.run(build_definition(states), {"shop": "s", "days": ["d"]}).output == [
-        {"day": "d", "place": 0, "shop": "s", "force": True}
+    assert runner.run(build_definition(states), {"days": ["d"]}).output == [
+        {"day": "d", "place": 0, "input": "d", "force": True}
     ]
 
 

@@ -22,7 +22,7 @@ def test_digest_ignores_layout_of_json(tmp_path):
     first = load_definition(tmp_path, definition)
     (tmp_path / "daily.asl.json").write_text(json.dumps(definition, indent=4, sort_keys=True))
     again = StateMachine.load(str(tmp_path / "daily.asl.json"))
-    assert (first.name, first.timeout_seconds, first.digest) == ("daily", 60, again.digest)
+    assert (first.name, first.definition.timeout_seconds, first.digest) == ("daily", 60, again.digest)
 
 
 def test_resources_include_those_inside_map_states(tmp_path):
@@ -42,8 +42,8 @@ def test_error_names_file_state_field_and_allowed_fields(tmp_path):
 @pytest.mark.parametrize(
     ("definition", "part"),
     [
-        ([], "is a JSON object"),
-        ({**build_definition({"A": pass_state()}), "QueryLanguage": "JSONPath"}, 'QueryLanguage must be "JSONata"'),
+        ([], "must be a JSON object"),
+        ({**build_definition({"A": pass_state()}), "QueryLanguage": "JSONPath"}, "QueryLanguage: must be 'JSONata'"),
         (build_definition({"A": pass_state()}, Version="2.0"), "Version"),
         (build_definition({"A": pass_state()}, TimeoutSeconds=0), "TimeoutSeconds"),
         (build_definition({"A": pass_state()}, Retries=1), "allowed are Comment, QueryLanguage"),
@@ -54,24 +54,25 @@ def test_error_names_file_state_field_and_allowed_fields(tmp_path):
         (build_definition({"A": {"Type": "Pass"}}), "exactly one of Next and"),
         (build_definition({"A": pass_state(QueryLanguage="JSONata")}), "QueryLanguage is not allowed here"),
         (build_definition({"A" * 81: pass_state()}), "1 to 80 characters"),
-        (build_definition({"A": task_state(Resource="glue")}), "Resource must be a service integration"),
+        (build_definition({"A": task_state(Resource="glue")}), "Resource: must be a service integration"),
         (build_definition({"A": task_state(Resource="arn:aws:lambda:us-east-1:1:function:f")}), "Resource"),
-        (build_definition({"A": task_state(TimeoutSeconds=0)}), "TimeoutSeconds must be a whole number"),
+        (build_definition({"A": task_state(TimeoutSeconds=0)}), "TimeoutSeconds: must be greater than or equal to 1"),
+        (build_definition({"A": task_state(TimeoutSeconds="{% 60 %}")}), "TimeoutSeconds: must be a valid integer"),
         (build_definition({"A": task_state(Arguments={"Name.$": "$.x"})}), "JSONPath key 'Name.$'"),
         (build_definition({"A": task_state(Arguments="{% 1 + %}")}), "does not parse"),
         (build_definition({"A": task_state(Arguments={"x": "{% $eval('1') %}"})}), "$eval is not available"),
         (build_definition({"A": pass_state(Output="{% $nowhere %}")}), "uses the unassigned variable $nowhere"),
         (build_definition({"A": pass_state(Assign={"states": 1})}), "cannot set 'states'"),
         (build_definition({"A": pass_state(Assign={"a-b": 1})}), "cannot set 'a-b'"),
-        (build_definition({"A": pass_state(Assign=[])}), "Assign must be an object"),
-        (build_definition({"A": {"Type": "Wait", "End": True}}), "exactly one of Seconds and Timestamp"),
-        (build_definition({"A": {"Type": "Wait", "Seconds": -1, "End": True}}), "Seconds must be a whole number"),
-        (build_definition({"A": {"Type": "Choice", "Choices": []}}), "at least one entry"),
+        (build_definition({"A": pass_state(Assign=[])}), "Assign: must be an object"),
+        (build_definition({"A": {"Type": "Wait", "Seconds": 1, "End": True}}), "Type must be one of Choice, Fail, Map"),
+        (build_definition({"A": {"Type": "Succeed", "Next": "A"}}), "Next is not allowed here; allowed are Comment, Output"),
+        (build_definition({"A": {"Type": "Choice", "Choices": []}}), "Choices: List should have at least 1 item"),
         (build_definition({"A": {"Type": "Choice", "Choices": [{"Condition": True, "Next": "A"}]}}), "Choices[0]/Condition"),
         (build_definition({"A": {"Type": "Choice", "Choices": [{"Condition": "{% true %}"}]}}), "Choices[0]/Next"),
         (build_definition({"A": {"Type": "Choice", "Output": 1, "Choices": []}}), "Output is not allowed here"),
-        (build_definition({"A": {"Type": "Fail", "Error": 5}}), "Error must be a string"),
-        (build_definition({"A": {"Type": "Map", "End": True}}), "needs an ItemProcessor"),
+        (build_definition({"A": {"Type": "Fail", "Error": 5}}), "Error: must be a string"),
+        (build_definition({"A": {"Type": "Map", "End": True}}), "ItemProcessor: is missing"),
         (build_definition({"A": task_state(Retry=[{"ErrorEquals": []}])}), "Retry[0]/ErrorEquals"),
         (build_definition({"A": task_state(Retry=[{"ErrorEquals": ["X"], "BackoffRate": 0.5}])}), "BackoffRate"),
         (build_definition({"A": task_state(Retry=[{"ErrorEquals": ["X"], "MaxAttempts": -1}])}), "MaxAttempts"),
@@ -100,7 +101,7 @@ def test_invalid_definition_is_rejected(tmp_path, definition, part):
 @pytest.mark.parametrize(
     ("processor", "part"),
     [
-        ({"ProcessorConfig": {"Mode": "DISTRIBUTED"}}, '{"Mode": "INLINE"}'),
+        ({"ProcessorConfig": {"Mode": "DISTRIBUTED"}}, "ProcessorConfig/Mode: must be 'INLINE'"),
         ({"StartAt": "Gone"}, "StartAt must name one of Inner"),
         ({"States": {"Inner": pass_state(Next="Each")}}, 'the next state "Each" does not exist'),
         ({"States": {"Inner": pass_state(Assign={"day": 1})}}, "$day, a variable of the states outside"),
@@ -152,6 +153,6 @@ def test_missing_file_is_rejected(tmp_path):
 
 
 def test_error_counts_other_findings(tmp_path):
-    write_definition(tmp_path, build_definition({"A": {"Type": "Pass", "Oops": 1}}))
+    write_definition(tmp_path, build_definition({"A": {"Type": "Pass", "Oops": 1}, "B": {"Type": "Pass"}}))
     with pytest.raises(StateMachineError, match="and 1 more"):
         StateMachine.load(tmp_path / "daily.asl.json")

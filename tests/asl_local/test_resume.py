@@ -70,13 +70,13 @@ def test_aborted_execution_can_be_resumed(runner):
 
 
 def test_redrive_resets_machine_timeout(runner):
-    definition = build_definition({"W": {"Type": "Wait", "Seconds": 80, "Next": "T"}, "T": task_state()}, TimeoutSeconds=100)
+    definition = build_definition({"First": task_state(Next="T"), "T": task_state()}, TimeoutSeconds=100)
 
     def slow(arguments, heartbeat):
-        runner.clock.advance(50)
+        runner.clock.advance(60)
         heartbeat()
 
-    assert runner.run(definition, service=ScriptedService(slow)).status == "TIMED_OUT"
+    assert runner.run(definition, service=ScriptedService(slow, slow)).status == "TIMED_OUT"
     assert resume(runner, ScriptedService(slow)).status == "SUCCEEDED"
 
 
@@ -159,7 +159,7 @@ EVERYTHING = build_definition(
             "Choices": [{"Condition": "{% $rows > 0 %}", "Next": "Rest", "Assign": {"seen": True}}],
             "Default": "Lost",
         },
-        "Rest": {"Type": "Wait", "Seconds": 3, "Next": "Each"},
+        "Rest": pass_state(Next="Each"),
         "Each": {
             "Type": "Map",
             "Items": ["x", "y"],

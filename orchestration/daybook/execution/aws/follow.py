@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from asl_local import Clock, SystemClock, get_event_details
-from asl_local.replay import STATUS_BY_END_EVENT
+from asl_local.history import STATUS_BY_END_EVENT
 from daybook.errors import AwsError
 from daybook.execution.aws.executions import EventReader, ExecutionInfo, Executions
 
