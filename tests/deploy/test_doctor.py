@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from daybook.deploy.doctor.checks import Check, build_check, run_check
+from daybook.deploy.doctor.checks import Check, ProblemError, require_none, run_check
 from daybook.deploy.doctor.services import next_daily_time
 from daybook.errors import AwsError
 from daybook.execution.aws.account import wrap_aws_errors
@@ -16,7 +16,7 @@ from daybook.execution.aws.account import wrap_aws_errors
 def failing_check(code: str, message: str = "the reason"):
     """Return a check that AWS answers with an error."""
 
-    def check() -> Check:
+    def check() -> str:
         raise ClientError({"Error": {"Code": code, "Message": message}}, "GetJob")
 
     return check
@@ -37,16 +37,44 @@ def test_client_error_gives_check_result(code: str, state: str, message: str) ->
 
 
 def test_network_error_gives_check_result() -> None:
-    def check() -> Check:
+    def check() -> str:
         raise EndpointConnectionError(endpoint_url="https://glue.example")
 
     found = run_check("job", "deploy", check)
     assert (found.state, found.remedy) == ("failed", "check the network")
 
 
+def test_unreadable_check_can_be_warning() -> None:
+    found = run_check("quotas", "see the console", failing_check("Throttling"), unreadable="warning")
+    assert found == Check("quotas", "warning", "could not be checked: the reason", "see the console")
+
+
+def test_missing_stack_does_not_exist() -> None:
+    found = run_check("stack s", "deploy", failing_check("ValidationError", "Stack with id s does not exist"))
+    assert found == Check("stack s", "failed", "does not exist", "deploy")
+
+
 def test_check_reports_all_problems() -> None:
-    assert build_check("bucket", "good", [None, "is open", None, "is plain"], "close it").message == "is open; is plain"
-    assert build_check("bucket", "good", [None], "close it") == Check("bucket", "ok", "good")
+    def check() -> str:
+        require_none([None, "is open", None, "is plain"], "close it")
+        return "good"
+
+    assert run_check("bucket", "deploy", check) == Check("bucket", "failed", "is open; is plain", "close it")
+
+
+def test_check_without_problems_is_ok() -> None:
+    def check() -> str:
+        require_none([None], "close it")
+        return "good"
+
+    assert run_check("bucket", "deploy", check) == Check("bucket", "ok", "good")
+
+
+def test_problem_without_remedy_has_that_of_check() -> None:
+    def check() -> str:
+        raise ProblemError("is late", state="warning")
+
+    assert run_check("clock", "set it", check) == Check("clock", "warning", "is late", "set it")
 
 
 @pytest.mark.parametrize(

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Optional
 
 from daybook.contracts import LAYERS, Table, load_tables
 from daybook.contracts.columns import find_column
 from daybook.deploy.catalogue import athena_type, database_name
-from daybook.deploy.doctor.checks import Check, CheckContext, build_check, run_check
+from daybook.deploy.doctor.checks import Check, CheckContext, ProblemError, require_none
 
 
 def check_catalogue(context: CheckContext) -> Iterator[Check]:
     """Run all checks of this module."""
     for layer in LAYERS:
-        yield run_check(f"catalogue {layer}", context.deploy_command, partial(_check_layer, context, layer))
+        yield context.run(f"catalogue {layer}", _check_layer, layer)
 
 
-def _check_layer(context: CheckContext, layer: str) -> Check:
-    name = f"catalogue {layer}"
+def _check_layer(context: CheckContext, layer: str) -> str:
     database = database_name(context.env, layer)
     tables = list(load_tables(layer).values())
     registered = {each.name: _read_registered_table(context, database, each.name) for each in tables}
     if not any(registered.values()):
-        return Check(name, "failed", f"{database} has no table", context.deploy_command)
-    problems = [each for table in tables for each in _list_differences(context, table, registered[table.name])]
-    return build_check(name, f"{len(tables)} tables in {database} match their contracts", problems, context.deploy_command)
+        raise ProblemError(f"{database} has no table")
+    require_none(each for table in tables for each in _list_differences(context, table, registered[table.name]))
+    return f"{len(tables)} tables in {database} match their contracts"
 
 
 def _read_registered_table(context: CheckContext, database: str, table: str) -> Optional[tuple[dict[str, str], str]]:

@@ -23,6 +23,15 @@ class Check:
     remedy: str = ""
 
 
+class ProblemError(Exception):
+    """Report what a check found. An empty ``remedy`` stands for that of the check."""
+
+    def __init__(self, message: str, remedy: str = "", state: CheckState = "failed") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+        self.state = state
+
+
 @dataclass(frozen=True)
 class CheckContext:
     """The deployment to check. ``values`` are the template parameters of the existing stacks."""
@@ -50,26 +59,44 @@ class CheckContext:
                 found[logical_id] = (name["Sub"] if isinstance(name, dict) else name).replace("${Environment}", self.env)
         return found
 
+    def run(
+        self, name: str, check: Callable[..., str], *arguments: object, remedy: str = "", unreadable: CheckState = "failed"
+    ) -> Check:
+        """Run a check of this deployment, see ``run_check``. By default the remedy is to deploy again."""
+        return run_check(name, remedy or self.deploy_command, lambda: check(self, *arguments), unreadable)
 
-def run_check(name: str, remedy: str, check: Callable[[], Check]) -> Check:
-    """Run a check; return missing permissions and resources as results too."""
+
+def run_check(name: str, remedy: str, check: Callable[[], str], unreadable: CheckState = "failed") -> Check:
+    """Run a check, and return errors of AWS as results too.
+
+    Parameters
+    ----------
+    name, remedy : str
+        Those of the result.
+    check : callable
+        Returns the message of a good result; raises ``ProblemError`` for another one.
+    unreadable : CheckState
+        The result if AWS does not return what the check needs.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        return check()
+        return Check(name, "ok", check())
+    except ProblemError as problem:
+        return Check(name, problem.state, str(problem), problem.remedy or remedy)
     except ClientError as error:
-        code = error_code(error)
-        if code in ACCESS_DENIED_CODES:
+        if error_code(error) in ACCESS_DENIED_CODES:
             message = f"no permission for {error.operation_name}"
             return Check(name, "refused", message, "retry with other credentials, or ignore")
-        if code in NOT_FOUND_CODES:
-            return Check(name, "failed", "does not exist", remedy)
-        return Check(name, "failed", f"could not be checked: {error_reason(error)}", remedy)
+        missing = error_code(error) in NOT_FOUND_CODES or "does not exist" in error_reason(error)
+        message = "does not exist" if missing else f"could not be checked: {error_reason(error)}"
+        return Check(name, unreadable, message, remedy)
     except BotoCoreError as error:
         return Check(name, "failed", f"could not be checked: {' '.join(str(error).split())}", "check the network")
 
 
-def build_check(name: str, good: str, problems: Iterable[Optional[str]], remedy: str, state: CheckState = "failed") -> Check:
-    """Return a check with ``state`` and all ``problems``, or with ``ok`` and the message ``good`` if there are none."""
+def require_none(problems: Iterable[Optional[str]], remedy: str = "", state: CheckState = "failed") -> None:
+    """Raise ``ProblemError`` with all problems, if there are any."""
     found = [each for each in problems if each]
-    return Check(name, state, "; ".join(found), remedy) if found else Check(name, "ok", good)
+    if found:
+        raise ProblemError("; ".join(found), remedy, state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Optional
 
-from daybook.deploy.doctor.checks import Check, CheckContext, build_check, run_check
+from daybook.deploy.doctor.checks import Check, CheckContext, ProblemError, require_none
 from daybook.execution.aws.account import NOT_FOUND_CODES, error_code
 
 _BUCKETS = {
@@ -24,28 +24,23 @@ def check_data_stores(context: CheckContext) -> Iterator[Check]:
     for parameter, (encryption, versioned) in _BUCKETS.items():
         bucket = context.values.get(parameter)
         if bucket:
-            yield _check_bucket(context, bucket, encryption, versioned)
+            yield context.run(f"bucket {bucket}", _check_bucket, bucket, encryption, versioned)
         else:
             yield Check(parameter, "failed", "has no value", "set it under `deployment.parameters` in params/")
-    yield run_check("encryption key", context.deploy_command, lambda: _check_key(context))
-    yield run_check("key of pseudonyms", context.deploy_command, lambda: _check_secret(context))
+    yield context.run("encryption key", _check_key)
+    yield context.run("key of pseudonyms", _check_secret)
 
 
-def _check_bucket(context: CheckContext, bucket: str, encryption: str, versioned: bool) -> Check:
-    name = f"bucket {bucket}"
-
-    def check() -> Check:
-        s3 = context.account.client("s3")
-        s3.head_bucket(Bucket=bucket)
-        problems = [
-            _encryption_problem(s3, bucket, encryption),
-            _public_access_problem(s3, bucket),
-            _versioning_problem(s3, bucket) if versioned else None,
-        ]
-        good = f"encrypted ({encryption}), not public{', versioned' if versioned else ''}"
-        return build_check(name, good, problems, f"{context.deploy_command} and find out who changed it")
-
-    return run_check(name, context.deploy_command, check)
+def _check_bucket(context: CheckContext, bucket: str, encryption: str, versioned: bool) -> str:
+    s3 = context.account.client("s3")
+    s3.head_bucket(Bucket=bucket)
+    problems = [
+        _encryption_problem(s3, bucket, encryption),
+        _public_access_problem(s3, bucket),
+        _versioning_problem(s3, bucket) if versioned else None,
+    ]
+    require_none(problems, f"{context.deploy_command} and find out who changed it")
+    return f"encrypted ({encryption}), not public{', versioned' if versioned else ''}"
 
 
 def _encryption_problem(s3: Any, bucket: str, expected: str) -> Optional[str]:
@@ -71,18 +66,18 @@ def _versioning_problem(s3: Any, bucket: str) -> Optional[str]:
     return None if found == "Enabled" else "has no versioning"
 
 
-def _check_key(context: CheckContext) -> Check:
+def _check_key(context: CheckContext) -> str:
     alias = f"alias/daybook-{context.env}"
     found = context.account.client("kms").describe_key(KeyId=alias)["KeyMetadata"]
-    state = found["KeyState"]
-    problem = None if state == "Enabled" else f"{alias} is {state}, so no data can be read or written"
-    remedy = f"run `aws kms enable-key --key-id {found['KeyId']}`"
-    return build_check("encryption key", f"{alias} is enabled", [problem], remedy)
+    if found["KeyState"] != "Enabled":
+        message = f"{alias} is {found['KeyState']}, so no data can be read or written"
+        raise ProblemError(message, f"run `aws kms enable-key --key-id {found['KeyId']}`")
+    return f"{alias} is enabled"
 
 
-def _check_secret(context: CheckContext) -> Check:
+def _check_secret(context: CheckContext) -> str:
     name = f"daybook-{context.env}-pii-key"
-    found = context.account.client("secretsmanager").describe_secret(SecretId=name)
-    problem = f"{name} is scheduled for deletion" if found.get("DeletedDate") else None
-    remedy = f"run `aws secretsmanager restore-secret --secret-id {name}`"
-    return build_check("key of pseudonyms", f"{name} exists", [problem], remedy)
+    if context.account.client("secretsmanager").describe_secret(SecretId=name).get("DeletedDate"):
+        remedy = f"run `aws secretsmanager restore-secret --secret-id {name}`"
+        raise ProblemError(f"{name} is scheduled for deletion", remedy)
+    return f"{name} exists"

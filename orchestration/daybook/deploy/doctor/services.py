@@ -7,10 +7,9 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, Optional
 
-from daybook.deploy.doctor.checks import Check, CheckContext, build_check, run_check
+from daybook.deploy.doctor.checks import Check, CheckContext, ProblemError, require_none
 from daybook.deploy.doctor.environment import Clock
 from daybook.deploy.release import stored_checksum
 from daybook.settings import project_root
@@ -20,19 +19,17 @@ def check_services(context: CheckContext, now: Clock) -> Iterator[Check]:
     """Run all checks of this module."""
     machines = context.resource_names("pipeline", "AWS::StepFunctions::StateMachine", "StateMachineName")
     for logical_id, machine in machines.items():
-        yield run_check(
-            f"state machine {machine}", context.deploy_command, partial(_check_machine, context, logical_id, machine)
-        )
+        yield context.run(f"state machine {machine}", _check_machine, logical_id, machine)
     for job in context.resource_names("pipeline", "AWS::Glue::Job", "Name").values():
-        yield run_check(f"job {job}", context.deploy_command, partial(_check_job, context, job))
+        yield context.run(f"job {job}", _check_job, job)
     for schedule in context.resource_names("pipeline", "AWS::Scheduler::Schedule", "Name").values():
-        yield run_check(f"schedule {schedule}", context.deploy_command, partial(_check_schedule, context, schedule, now))
-    yield run_check("subscriptions", context.deploy_command, lambda: _check_subscriptions(context))
-    for queue, what in (("undelivered", "undelivered starts"), ("bad-ends", "unpublished messages")):
-        yield run_check(what, context.deploy_command, partial(_check_queue, context, queue, what))
+        yield context.run(f"schedule {schedule}", _check_schedule, schedule, now)
+    yield context.run("subscriptions", _check_subscriptions)
+    for queue, content in (("undelivered", "undelivered starts"), ("bad-ends", "unpublished messages")):
+        yield context.run(content, _check_dead_letters, f"daybook-{context.env}-{queue}")
 
 
-def _check_machine(context: CheckContext, logical_id: str, name: str) -> Check:
+def _check_machine(context: CheckContext, logical_id: str, name: str) -> str:
     key = context.templates["pipeline"].resources[logical_id]["Properties"]["DefinitionS3Location"]["Key"]
     file = project_root() / "orchestration" / key["Sub"].rsplit("/", 1)[1]
     found = context.account.client("stepfunctions").describe_state_machine(
@@ -41,20 +38,21 @@ def _check_machine(context: CheckContext, logical_id: str, name: str) -> Check:
     expected = file.read_text(encoding="utf-8").replace("${BundleUri}", context.values.get("BundleUri", ""))
     expected = expected.replace("${TopicArn}", context.account.arn("sns", f"daybook-{context.env}"))
     same = json.loads(found["definition"]) == json.loads(expected)
-    problems = [
-        None if found["status"] == "ACTIVE" else f"is {found['status']}",
-        None if same else f"differs from orchestration/{file.name}",
-    ]
-    good = f"active, equal to orchestration/{file.name}"
-    return build_check(f"state machine {name}", good, problems, context.deploy_command)
+    require_none(
+        [
+            None if found["status"] == "ACTIVE" else f"is {found['status']}",
+            None if same else f"differs from orchestration/{file.name}",
+        ]
+    )
+    return f"active, equal to orchestration/{file.name}"
 
 
-def _check_job(context: CheckContext, name: str) -> Check:
+def _check_job(context: CheckContext, name: str) -> str:
     job = context.account.client("glue").get_job(JobName=name)["Job"]
     s3 = context.account.client("s3")
     bundle, script = job["DefaultArguments"].get("--bundle", ""), job["Command"]["ScriptLocation"]
-    problems = [_object_problem(s3, bundle), _object_problem(s3, script)]
-    return build_check(f"job {name}", f"runs {script.rsplit('/', 1)[1]} from {bundle}", problems, context.deploy_command)
+    require_none([_object_problem(s3, bundle), _object_problem(s3, script)])
+    return f"runs {script.rsplit('/', 1)[1]} from {bundle}"
 
 
 def _object_problem(s3: Any, uri: str) -> Optional[str]:
@@ -67,13 +65,12 @@ def _object_problem(s3: Any, uri: str) -> Optional[str]:
     return f"{uri} does not match the digest in its name" if digest and not stored.startswith(digest[1]) else None
 
 
-def _check_schedule(context: CheckContext, name: str, now: Clock) -> Check:
+def _check_schedule(context: CheckContext, name: str, now: Clock) -> str:
     found = context.account.client("scheduler").get_schedule(Name=name, GroupName=f"daybook-{context.env}")
     if found["State"] != "ENABLED":
-        remedy = "deploy with Schedules=ENABLED to start runs by schedule"
-        return Check(f"schedule {name}", "warning", "is disabled", remedy)
+        raise ProblemError("is disabled", "deploy with Schedules=ENABLED to start runs by schedule", "warning")
     at = next_daily_time(found["ScheduleExpression"], now())
-    return Check(f"schedule {name}", "ok", f"next at {at:%Y-%m-%d %H:%M} UTC" if at else found["ScheduleExpression"])
+    return f"next at {at:%Y-%m-%d %H:%M} UTC" if at else str(found["ScheduleExpression"])
 
 
 def next_daily_time(expression: str, after: datetime) -> Optional[datetime]:
@@ -85,23 +82,25 @@ def next_daily_time(expression: str, after: datetime) -> Optional[datetime]:
     return due if due > after else due + timedelta(days=1)
 
 
-def _check_subscriptions(context: CheckContext) -> Check:
+def _check_subscriptions(context: CheckContext) -> str:
     topic = context.account.arn("sns", f"daybook-{context.env}")
     pages = context.account.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
     found = [each for page in pages for each in page["Subscriptions"]]
     if not found:
-        return Check("subscriptions", "failed", "none, so messages are sent to nobody", context.deploy_command)
-    pending = [each["Endpoint"] for each in found if each["SubscriptionArn"] == "PendingConfirmation"]
-    problem = f"not confirmed by {', '.join(pending)}, so they get no messages" if pending else None
-    good = f"{len(found)} confirmed: {', '.join(each['Endpoint'] for each in found)}"
-    return build_check("subscriptions", good, [problem], "follow the link in the e-mail from AWS Notifications", "warning")
+        raise ProblemError("none, so messages are sent to nobody")
+    pending = ", ".join(each["Endpoint"] for each in found if each["SubscriptionArn"] == "PendingConfirmation")
+    if pending:
+        message = f"not confirmed by {pending}, so they get no messages"
+        raise ProblemError(message, "follow the link in the e-mail from AWS Notifications", "warning")
+    return f"{len(found)} confirmed: {', '.join(each['Endpoint'] for each in found)}"
 
 
-def _check_queue(context: CheckContext, queue: str, what: str) -> Check:
-    """Check that a dead-letter queue is empty."""
+def _check_dead_letters(context: CheckContext, queue: str) -> str:
     sqs = context.account.client("sqs")
-    url = sqs.get_queue_url(QueueName=f"daybook-{context.env}-{queue}")["QueueUrl"]
+    url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
     count = int(attributes["ApproximateNumberOfMessages"])
-    problem = f"{count} in the queue daybook-{context.env}-{queue}" if count else None
-    return build_check(what, "none", [problem], f"read them in the queue, then run `daybook gaps --env {context.env}`")
+    if count:
+        remedy = f"read them in the queue, then run `daybook gaps --env {context.env}`"
+        raise ProblemError(f"{count} in the queue {queue}", remedy)
+    return "none"
