@@ -110,9 +110,9 @@ def test_previous_value_is_kept_without_default() -> None:
 
 def test_missing_parameter_is_an_error() -> None:
     with pytest.raises(
-        UsageError, match=r"infra/some.yaml needs the parameter It \(Who is told\); .* give --parameter It=VALUE\."
+        UsageError, match=r"infra/some.yaml needs the parameter It \(The address for messages\); .* give --parameter It=VALUE\."
     ):
-        build_parameters(make_template(Description="Who is told."), {})
+        build_parameters(make_template(Description="The address for messages."), {})
 
 
 @pytest.mark.parametrize(
