@@ -79,11 +79,3 @@ class FakeClock:
 def format_timestamp(moment: datetime) -> str:
     """Return ``moment`` (aware) as ISO 8601 in UTC with milliseconds, ``2025-12-01T02:00:00.000Z``."""
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
-
-
-def parse_timestamp(text: str) -> datetime:
-    """Parse an ISO 8601 timestamp with a time zone; raise ``ValueError`` if it is none."""
-    moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
-    if moment.tzinfo is None:
-        raise ValueError(f"the timestamp {text!r} has no time zone; append Z or an offset.")
-    return moment

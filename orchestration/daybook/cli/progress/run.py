@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from asl_local.clock import parse_timestamp
 from daybook.cli.progress.live import LiveDisplay
+from daybook.records.archive import parse_timestamp
 from daybook.records.names import STAGES
 from daybook.settings import Settings
 
