@@ -133,8 +133,8 @@ class Interpreter:
         if isinstance(state, ChoiceState):
             return self._run_choice(state, visit, branch)
         if isinstance(state, FailState):
-            error = self._evaluate(state.error, "Error", visit, branch) if state.error else None
-            raise Failure(error, self._evaluate(state.cause, "Cause", visit, branch) if state.cause else None)
+            error = self._evaluate(state.error, "Error", visit, branch)
+            raise Failure(error, self._evaluate(state.cause, "Cause", visit, branch))
         if isinstance(state, SucceedState):
             output = self._evaluate(state.output, "Output", visit, branch) if state.output else visit.input
             return StateResult(output, {}, None)
@@ -161,16 +161,18 @@ class Interpreter:
 
     def _evaluate(
         self,
-        template: Template,
+        template: Optional[Template],
         location: str,
         visit: Visit,
         branch: Branch,
         extra_states: Optional[Mapping[str, Any]] = None,
     ) -> Any:
-        """Return the value of a state's field; record and raise ``Failure`` if it fails.
+        """Return the value of a state's field, None without a template; record and raise ``Failure`` if it fails.
 
         ``extra_states`` are fields of ``$states`` besides input and context.
         """
+        if template is None:
+            return None
         execution = self._execution
         context = {
             "Execution": {
@@ -212,7 +214,11 @@ class Interpreter:
             except Failure as failure:
                 index = find_handler(failure.error, state.retry)
                 if index is None or attempts[index] >= state.retry[index].max_attempts:
-                    return self._apply_catch(state, failure, visit, branch)
+                    catch = find_handler(failure.error, state.catch)
+                    if catch is None:
+                        raise
+                    output = {"Error": failure.error or "", "Cause": failure.cause or ""}
+                    return self._leave(state.catch[catch], visit, branch, output, {"errorOutput": output}, f"Catch[{catch}]/")
                 attempts[index] += 1
                 visit.retry_count += 1
                 delay = compute_backoff_delay(state.retry[index], attempts[index], self._random)
@@ -220,49 +226,42 @@ class Interpreter:
                 branch.history.notify({"type": "RetryScheduled", **notice})
                 self._pause(delay, branch)
 
-    def _apply_catch(self, state: Union[TaskState, MapState], failure: Failure, visit: Visit, branch: Branch) -> StateResult:
-        index = find_handler(failure.error, state.catch)
-        if index is None:
-            raise failure
-        error_output = {"Error": failure.error or "", "Cause": failure.cause or ""}
-        extra_states = {"errorOutput": error_output}
-        return self._leave(state.catch[index], visit, branch, error_output, extra_states, f"Catch[{index}]/")
-
     # -- Task -----------------------------------------------------------------------------------------------------
 
     def _run_task(self, state: TaskState, visit: Visit, branch: Branch) -> Any:
         if visit.result is not None:  # the task ended before a kill
-            result, visit.result = visit.result, None
-            return result.output
+            output, visit.result = visit.result, None
+            return json.loads(output)
         self._raise_if_stopped(branch)
-        arguments = self._evaluate(state.arguments, "Arguments", visit, branch) if state.arguments else {}
+        arguments = self._evaluate(state.arguments, "Arguments", visit, branch)
         timeout = state.timeout_seconds
         resource_type, api = split_resource(state.resource) or ("", "")
         integration = {"resourceType": resource_type, "resource": api}
         limit = {} if timeout is None else {"timeoutInSeconds": timeout}
         branch.record("TaskScheduled", {**integration, "region": "local", "parameters": encode_json(arguments), **limit})
         branch.record("TaskStarted", integration)
-        error, result = self._call_service(state.resource, arguments, timeout, branch)
-        if error is not None and error.error == TIMEOUT:
-            branch.record("TaskTimedOut", {**integration, "error": TIMEOUT, "cause": error.cause})
-        elif error is not None:
-            branch.record("TaskFailed", {**integration, "error": error.error, "cause": error.cause})
-        if error is not None:
+        try:
+            output = encode_json(self._call_service(state.resource, arguments, timeout, branch))
+        except TaskError as error:
+            kind = "TaskTimedOut" if error.error == TIMEOUT else "TaskFailed"
+            branch.record(kind, {**integration, "error": error.error, "cause": error.cause})
             raise Failure(error.error, error.cause) from error
-        output = encode_json(result)
         branch.record("TaskSucceeded", {**integration, "output": output})
         return json.loads(output)
 
-    def _call_service(
-        self, resource: str, arguments: Any, timeout: Optional[int], branch: Branch
-    ) -> Tuple[Optional[TaskError], Any]:
-        """Call the task's service and return its error or its result.
+    def _call_service(self, resource: str, arguments: Any, timeout: Optional[int], branch: Branch) -> Any:
+        """Return the result of the task's service.
 
-        Raises ``ExecutionTimedOut`` if TimeoutSeconds of the machine passed.
+        Raises
+        ------
+        TaskError
+            The task failed or took longer than ``timeout`` seconds.
+        ExecutionTimedOut
+            TimeoutSeconds of the machine passed.
         """
         started = self._clock.monotonic()
         limit = min(self._deadline - started, float("inf") if timeout is None else timeout)
-        error, result = None, None
+        error: Optional[TaskError] = None
         try:
             result = self._services[resource](
                 resource,
@@ -278,7 +277,9 @@ class Interpreter:
         # A service that returns after the timeout counts as timed out, as in Step Functions.
         if timeout is not None and ended - started > timeout and (error is None or error.error != TIMEOUT):
             error = TaskTimeout(f"The task took {ended - started:.1f} seconds; its limit is {timeout}.")
-        return error, result
+        if error is not None:
+            raise error
+        return result
 
     # -- Choice ---------------------------------------------------------------------------------------------------
 
@@ -295,7 +296,7 @@ class Interpreter:
 
     def _run_map(self, state: MapState, visit: Visit, branch: Branch) -> List[Any]:
         items = self._evaluate(state.items, "Items", visit, branch)
-        limit = self._evaluate(state.max_concurrency, "MaxConcurrency", visit, branch) if state.max_concurrency else 0
+        limit = self._evaluate(state.max_concurrency, "MaxConcurrency", visit, branch)
         concurrency = min(limit or MAX_INLINE_MAP_CONCURRENCY, MAX_INLINE_MAP_CONCURRENCY)
         if visit.map is None:
             branch.record("MapStateStarted", {"length": len(items)})

@@ -171,14 +171,14 @@ class _RetryState(_FlowState):
 class TaskState(_RetryState):
     type: Literal["Task"]
     resource: Annotated[str, AfterValidator(_require_integration)]
-    arguments: _Json = None
+    arguments: _Json = Template({})
     timeout_seconds: Optional[_Seconds] = None
 
 
 class MapState(_RetryState):
     type: Literal["Map"]
     items: Annotated[Template, PlainValidator(lambda value: Template(value, ARRAY))] = Template("{% $states.input %}", ARRAY)
-    max_concurrency: Annotated[Optional[Template], PlainValidator(lambda value: Template(value, COUNT))] = None
+    max_concurrency: Annotated[Template, PlainValidator(lambda value: Template(value, COUNT))] = Template(0, COUNT)
     item_processor: ItemProcessor
 
 

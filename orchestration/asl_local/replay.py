@@ -13,13 +13,6 @@ from asl_local.history import STATUS_BY_END_EVENT, Event, get_event_details
 
 
 @dataclass
-class TaskResult:
-    """The result of a task whose state has not been exited."""
-
-    output: Any
-
-
-@dataclass
 class MapProgress:
     """The iterations of one attempt at a Map state. Iterations that have not started have no entry."""
 
@@ -30,13 +23,13 @@ class MapProgress:
 
 @dataclass
 class Visit:
-    """A state that was entered and has not been exited."""
+    """A state that was entered and has not been exited. ``result`` is its task's result as JSON text."""
 
     name: str
     input: Any
     event_id: int
     entered_time: str
-    result: Optional[TaskResult] = None
+    result: Optional[str] = None
     map: Optional[MapProgress] = None
     retry_count: int = 0
 
@@ -142,7 +135,7 @@ def _apply_event(event: Event, path: List[Progress], top: Progress) -> List[Prog
 
 def _apply_state_event(visit: Visit, kind: str, details: Dict[str, Any]) -> None:
     if kind == "TaskSucceeded":
-        visit.result = TaskResult(json.loads(details["output"]))
+        visit.result = details["output"]
     elif kind in ("TaskScheduled", "EvaluationFailed", "ExecutionFailed"):
         visit.result = None  # the result could not be used, so a redrive runs the task again
     elif kind == "MapStateStarted":
