@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from daybook.contracts import LAYERS, load_tables
-from daybook.deploy.catalogue import athena_type, render_catalogue
+from daybook.deploy.catalogue import athena_type, database_name, render_catalogue
 from daybook.lake.table_properties import RESTRICTED_LAYERS
 from daybook.lake.tables import Lake
 
@@ -19,7 +19,7 @@ TEMPLATE = Path(__file__).resolve().parents[2] / "infra" / "catalogue.yaml"
 @pytest.fixture(scope="module")
 def tables() -> dict:
     found = {}
-    for each in yaml.safe_load(render_catalogue())["Resources"].values():
+    for each in yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))["Resources"].values():
         if each["Type"] == "AWS::Glue::Table":
             layer = each["Properties"]["DatabaseName"]["Ref"][: -len("Database")].lower()
             table = each["Properties"]["TableInput"]
@@ -28,9 +28,15 @@ def tables() -> dict:
 
 
 def test_committed_template_matches_contracts() -> None:
-    assert TEMPLATE.read_text(encoding="utf-8") == render_catalogue(), (
-        "run: python -m daybook.deploy.catalogue > infra/catalogue.yaml"
-    )
+    text = TEMPLATE.read_text(encoding="utf-8")
+    assert text == render_catalogue(text), "run: python -m daybook.deploy.catalogue"
+
+
+def test_databases_are_those_of_layers() -> None:
+    resources = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))["Resources"]
+    for layer in LAYERS:
+        name = resources[f"{layer.capitalize()}Database"]["Properties"]["DatabaseInput"]["Name"]
+        assert name == {"Fn::Sub": database_name("${Environment}", layer)}
 
 
 def test_published_tables_are_registered(tables: dict) -> None:

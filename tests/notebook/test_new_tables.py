@@ -201,7 +201,8 @@ def test_an_erased_person_leaves_the_new_table(two_days: Shop) -> None:
 
 
 def test_both_tables_are_registered_in_athena(shop: Shop) -> None:
-    template = render_catalogue()
+    infra = Path(__file__).resolve().parents[2] / "infra"
+    template = render_catalogue((infra / "catalogue.yaml").read_text(encoding="utf-8"))
     for table in ("silver.shipments", "gold.sales_by_carrier"):
         layer, name = table.split(".")
         assert f"  {layer.capitalize()}{''.join(map(str.capitalize, name.split('_')))}:" in template

@@ -1,27 +1,23 @@
-"""Generate ``infra/catalogue.yaml``, which registers the published tables for Athena, from the contracts.
+"""Write the published tables into ``infra/catalogue.yaml``, which registers them for Athena, from the contracts.
 
 Restricted layers are not registered. After a change of a contract run:
 
-    python -m daybook.deploy.catalogue > infra/catalogue.yaml
+    python -m daybook.deploy.catalogue
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from typing import Any
 
 import yaml
 
 from daybook.contracts import LAYERS, Table, load_tables
+from daybook.settings import project_root
 
 _HEADER = """\
-# Written by `python -m daybook.deploy.catalogue > infra/catalogue.yaml` from params/contracts/; a test holds it to that.
+# `python -m daybook.deploy.catalogue` writes the tables from params/contracts/; a test compares them.
 """
-_DESCRIPTION = (
-    "Daybook, what Athena reads: silver and gold as Delta tables in the Glue catalogue, and a workgroup with a limit. "
-    "Needs foundation.yaml."
-)
 _ATHENA_TYPES = {
     "VARCHAR": "string",
     "DATE": "date",
@@ -44,67 +40,17 @@ def database_name(environment: str, layer: str) -> str:
     return f"daybook_{environment}_{layer}"
 
 
-def render_catalogue() -> str:
-    """Return the template for the present contracts as YAML."""
-    template = {
-        "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": _DESCRIPTION,
-        "Parameters": {
-            "Environment": {
-                "Type": "String",
-                "Description": "The deployment's name, a file in params/ without .yaml.",
-                "Default": "prod",
-                "AllowedPattern": "[a-z][a-z0-9]{0,19}",
-            },
-            "ScanLimitBytes": {
-                "Type": "Number",
-                "Description": "A query of the workgroup that would read more is stopped; 10 GiB cost 5 cents.",
-                "Default": 10 * 1024**3,
-                "MinValue": 10 * 1000**2,
-            },
-        },
-        "Resources": {
-            "Workgroup": _workgroup_resource(),
-            **{f"{layer.capitalize()}Database": _database_resource(layer) for layer in LAYERS},
-            **{_logical_id(table): _table_resource(table) for layer in LAYERS for table in load_tables(layer).values()},
-        },
-    }
+def render_catalogue(text: str) -> str:
+    """Return the template ``text`` as YAML with the tables of the present contracts instead of its own."""
+    template = yaml.safe_load(text)
+    others = {name: each for name, each in template["Resources"].items() if each["Type"] != "AWS::Glue::Table"}
+    tables = {_logical_id(table): _table_resource(table) for layer in LAYERS for table in load_tables(layer).values()}
+    template["Resources"] = {**others, **tables}
     return _HEADER + yaml.safe_dump(template, sort_keys=False, allow_unicode=True, width=_MAX_LINE_LENGTH)
 
 
-def _workgroup_resource() -> dict[str, Any]:
-    return {
-        "Type": "AWS::Athena::WorkGroup",
-        "Properties": {
-            "Name": {"Fn::Sub": "daybook-${Environment}"},
-            "Description": "Queries of Daybook's published tables",
-            "WorkGroupConfiguration": {
-                "EngineVersion": {"SelectedEngineVersion": "Athena engine version 3"},
-                "EnforceWorkGroupConfiguration": True,
-                "PublishCloudWatchMetricsEnabled": True,
-                "BytesScannedCutoffPerQuery": {"Ref": "ScanLimitBytes"},
-                "ManagedQueryResultsConfiguration": {
-                    "Enabled": True,
-                    "EncryptionConfiguration": {"KmsKey": _import_value("KeyArn")},
-                },
-            },
-            "Tags": [{"Key": "application", "Value": "daybook"}, {"Key": "environment", "Value": {"Ref": "Environment"}}],
-        },
-    }
-
-
-def _database_resource(layer: str) -> dict[str, Any]:
-    name = {"Fn::Sub": database_name("${Environment}", layer)}
-    return {
-        "Type": "AWS::Glue::Database",
-        "Properties": {
-            "CatalogId": {"Ref": "AWS::AccountId"},
-            "DatabaseInput": {"Name": name, "Description": f"Daybook's {layer} tables; their contracts say what they hold."},
-        },
-    }
-
-
 def _table_resource(table: Table) -> dict[str, Any]:
+    lake = {"Fn::ImportValue": {"Fn::Sub": "daybook-${Environment}-LakeBucket"}}
     return {
         "Type": "AWS::Glue::Table",
         "Properties": {
@@ -117,9 +63,7 @@ def _table_resource(table: Table) -> dict[str, Any]:
                 # The same parameters as Athena's CREATE EXTERNAL TABLE for a Delta table.
                 "Parameters": {"EXTERNAL": "TRUE", "table_type": "DELTA", "spark.sql.sources.provider": "delta"},
                 "StorageDescriptor": {
-                    "Location": {
-                        "Fn::Sub": [f"s3://${{Lake}}/{table.layer}/{table.name}/", {"Lake": _import_value("LakeBucket")}]
-                    },
+                    "Location": {"Fn::Sub": [f"s3://${{Lake}}/{table.layer}/{table.name}/", {"Lake": lake}]},
                     "Columns": [
                         {"Name": each.name, "Type": athena_type(each.physicalType), "Comment": each.description}
                         for each in table.properties
@@ -134,10 +78,6 @@ def _logical_id(table: Table) -> str:
     return "".join(part.capitalize() for part in re.split(r"[._]", table.full_name))
 
 
-def _import_value(output: str) -> dict[str, Any]:
-    """Return a reference to an output of foundation.yaml."""
-    return {"Fn::ImportValue": {"Fn::Sub": f"daybook-${{Environment}}-{output}"}}
-
-
 if __name__ == "__main__":
-    sys.stdout.write(render_catalogue())
+    path = project_root() / "infra" / "catalogue.yaml"
+    path.write_text(render_catalogue(path.read_text(encoding="utf-8")), encoding="utf-8")
