@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Callable, Optional
 
 from daybook.deploy.diff import Change, parse_changes
@@ -157,22 +157,22 @@ class Stacks:
         DeploymentError
             The stack has not changed; the message names the first resource that failed.
         """
-        seen = self._read_event_ids(change_set.stack)
+        after = self._newest_event_id(change_set.stack)
         with wrap_aws_errors(f"The changes of {change_set.stack} could not be made"):
             # A rollback also deletes what the change set created, or the next attempt would find these names taken.
             retained = {"RetainExceptOnCreate": True} if change_set.creates_stack else {}
             self._client.execute_change_set(StackName=change_set.stack, ChangeSetName=change_set.arn, **retained)
-        self._follow(change_set.stack, change_set.stack, seen, watch, ("CREATE_COMPLETE", "UPDATE_COMPLETE"))
+        self._follow(change_set.stack, change_set.stack, after, watch, ("CREATE_COMPLETE", "UPDATE_COMPLETE"))
 
     def delete(self, template: Template, watch: EventCallback = lambda event: None) -> None:
         """Delete a stack and pass every event to ``watch``; raise ``DeploymentError`` if that fails."""
         stack = template.stack_name(self.env)
-        seen = self._read_event_ids(stack)
+        after = self._newest_event_id(stack)
         with wrap_aws_errors(f"The stack {stack} could not be deleted"):
             # A deleted stack is found by its ARN only.
             arn = self._client.describe_stacks(StackName=stack)["Stacks"][0]["StackId"]
             self._client.delete_stack(StackName=stack, **self._role_arguments(template))
-        self._follow(stack, arn, seen, watch, ("DELETE_COMPLETE",))
+        self._follow(stack, arn, after, watch, ("DELETE_COMPLETE",))
 
     def _role_arguments(self, template: Template) -> dict[str, str]:
         return {} if template.name == ADMIN_STACK else {"RoleARN": self._role}
@@ -200,44 +200,33 @@ class Stacks:
                 return found
             time.sleep(POLL_SECONDS)
 
-    def _follow(self, stack: str, arn: str, seen: set[str], watch: EventCallback, good: tuple[str, ...]) -> None:
-        first: Optional[Event] = None
+    def _follow(self, stack: str, arn: str, after: str, watch: EventCallback, good: tuple[str, ...]) -> None:
+        failures: list[Event] = []
         while True:
             with wrap_aws_errors(f"The events of {stack} could not be read; the operation on the stack continues"):
                 status = self._client.describe_stacks(StackName=arn)["Stacks"][0]["StackStatus"]
                 # Events are read after the status, so that none of an ended stack is missed.
-                for event in self._read_new_events(arn, seen):
+                for each in self._read_events(arn, after):
+                    after = each["EventId"]
+                    reason = " ".join(each.get("ResourceStatusReason", "").split())
+                    event = Event(each["LogicalResourceId"], each["ResourceType"], each["ResourceStatus"], reason)
                     watch(event)
-                    first = first or (event if event.is_failure and event.logical_id != stack else None)
+                    failures += [event] if event.is_failure and event.logical_id != stack else []
             if not status.endswith("_IN_PROGRESS"):
                 break
             time.sleep(POLL_SECONDS)
         if status not in good:
-            what = f"{first.logical_id} ({first.kind}) failed: {first.reason.rstrip('.')}" if first else "no resource failed"
+            reasons = [f"{each.logical_id} ({each.kind}) failed: {each.reason.rstrip('.')}" for each in failures]
+            what = reasons[0] if reasons else "no resource failed"
             raise DeploymentError(f"{stack} ended with {status}: {what}; correct the cause, then try again.")
 
-    def _read_event_ids(self, stack: str) -> set[str]:
-        from botocore.exceptions import ClientError
-
+    def _newest_event_id(self, stack: str) -> str:
         with wrap_aws_errors(f"The events of {stack} could not be read"):
-            try:
-                return {each["EventId"] for each in self._read_event_pages(stack)}
-            except ClientError as error:
-                if "does not exist" in error_reason(error):
-                    return set()
-                raise
+            newest = self._client.describe_stack_events(StackName=stack)["StackEvents"][:1]
+        return "".join(event["EventId"] for event in newest)
 
-    def _read_new_events(self, arn: str, seen: set[str]) -> list[Event]:
-        """Return the events that are not in ``seen``, oldest first. AWS returns the newest first, in pages."""
-        found = []
-        for each in self._read_event_pages(arn):
-            if each["EventId"] in seen:
-                break
-            seen.add(each["EventId"])
-            reason = " ".join(each.get("ResourceStatusReason", "").split())
-            found.append(Event(each["LogicalResourceId"], each["ResourceType"], each["ResourceStatus"], reason))
-        return found[::-1]
-
-    def _read_event_pages(self, stack: str) -> Iterator[dict[str, Any]]:
-        for page in self._client.get_paginator("describe_stack_events").paginate(StackName=stack):
-            yield from page["StackEvents"]
+    def _read_events(self, stack: str, after: str) -> list[dict[str, Any]]:
+        """Return the events after the one with the id ``after``, oldest first. AWS returns the newest first, in pages."""
+        pages = self._client.get_paginator("describe_stack_events").paginate(StackName=stack)
+        events = (event for page in pages for event in page["StackEvents"])
+        return list(takewhile(lambda event: event["EventId"] != after, events))[::-1]
