@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from daybook.cli import main
-from daybook.deploy.bundle import Bundle, build_bundle, read_manifest
+from daybook.deploy.bundle import Bundle, build_bundle
 from daybook.deploy.bytecode import find_python
 from daybook.deploy.wheels import install_wheels, is_loadable
 from daybook.errors import BundleError
@@ -69,6 +69,11 @@ def built(out: Path) -> Bundle:
         if UNREACHABLE.search(str(error)):
             pytest.skip(f"no bundle without a package index: {error}")
         raise
+
+
+def read_manifest(bundle: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(bundle) as archive:
+        return json.loads(archive.read("bundle.json"))
 
 
 def test_builds_are_reproducible(small_project: Path, tmp_path: Path) -> None:

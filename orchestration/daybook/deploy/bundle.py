@@ -9,14 +9,13 @@ notebooks/  params/  requirements.lock
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from daybook import __version__
 from daybook.deploy.bytecode import compile_all, find_python, python_version
@@ -24,6 +23,7 @@ from daybook.deploy.exclude import delete_excluded, exclusion_reason
 from daybook.deploy.wheels import PLATFORM, PYTHON_VERSION, install_wheels, list_distributions, require_loadable
 from daybook.deploy.zip_packages import ARCHIVE_NAME, move_zip_safe_packages
 from daybook.errors import BundleError
+from daybook.records.archive import sha256
 from daybook.records.fingerprint import BUNDLE_MANIFEST, code_version
 from daybook.settings import list_files, project_root
 from daybook.storage import wrap_write_errors
@@ -109,7 +109,7 @@ def _build_from(root: Path, out: Path) -> Bundle:
     # Stored, since the bundle compresses it, and imports from an uncompressed file are faster.
     _write_zip(modules, root / ARCHIVE_NAME, zipfile.ZIP_STORED)
     compiled_by = python_version(python) if python else None
-    digests = {path.relative_to(root).as_posix(): file_sha256(path) for path in _list_files(root)}
+    digests = {path.relative_to(root).as_posix(): sha256(path.read_bytes()) for path in _list_files(root)}
     manifest = {
         "daybook": __version__,
         **code_version(),
@@ -123,7 +123,7 @@ def _build_from(root: Path, out: Path) -> Bundle:
     (root / BUNDLE_MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     archive = root.with_suffix(".zip")
     _write_zip(root, archive, zipfile.ZIP_DEFLATED)
-    digest = file_sha256(archive)
+    digest = sha256(archive.read_bytes())
     path = archive.replace(out / f"daybook-{digest[:DIGEST_LENGTH]}.zip")
     files = _list_files(root)
     unpacked = sum(each.stat().st_size for each in files)
@@ -165,19 +165,3 @@ def _write_zip(root: Path, archive: Path, method: int) -> None:
 
 def _list_files(root: Path) -> list[Path]:
     return sorted((path for path in root.rglob("*") if path.is_file()), key=Path.as_posix)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def read_manifest(archive: Path) -> dict[str, Any]:
-    """Return the manifest of a bundle."""
-    with zipfile.ZipFile(archive) as packed:
-        manifest: dict[str, Any] = json.loads(packed.read(BUNDLE_MANIFEST))
-    return manifest

@@ -77,12 +77,8 @@ def _foundation_resources(account: Account, env: str) -> list[dict[str, Any]]:
 
 def _measure_bucket(account: Account, bucket: str) -> RetainedResource:
     with wrap_aws_errors(f"The bucket {bucket} could not be listed"):
-        counted = size = 0
-        for version in _list_versions(account, bucket):
-            counted, size = counted + 1, size + version.get("Size", 0)
-            if counted >= MAX_COUNTED_VERSIONS:
-                return RetainedResource("bucket", bucket, size, is_lower_bound=True)
-    return RetainedResource("bucket", bucket, size)
+        sizes = [each.get("Size", 0) for each in islice(_list_versions(account, bucket), MAX_COUNTED_VERSIONS)]
+    return RetainedResource("bucket", bucket, sum(sizes), is_lower_bound=len(sizes) == MAX_COUNTED_VERSIONS)
 
 
 def _list_versions(account: Account, bucket: str) -> Iterator[dict[str, Any]]:

@@ -8,15 +8,15 @@ templates/<digest>/<name>.yaml                                    the templates 
 from __future__ import annotations
 
 import base64
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daybook.deploy.bundle import DIGEST_LENGTH, file_sha256
+from daybook.deploy.bundle import DIGEST_LENGTH
 from daybook.deploy.templates import STACKS
 from daybook.errors import BundleError
 from daybook.execution.aws.account import NOT_FOUND_CODES, Account, error_code, wrap_aws_errors
+from daybook.records.archive import sha256
 from daybook.settings import list_files, project_root
 
 _RELEASED_PATTERNS = ("*.asl.json", "glue_bootstrap.py")
@@ -65,12 +65,12 @@ def plan_release(bucket: str, bundle: Path) -> Release:
             "with `daybook bundle`."
         )
     files = list_files(project_root() / "orchestration", *_RELEASED_PATTERNS)
-    digest = hashlib.sha256("".join(f"{path.name} {file_sha256(path)}\n" for path in files).encode()).hexdigest()
+    digest = sha256("".join(f"{path.name} {sha256(path.read_bytes())}\n" for path in files).encode())
     prefix = f"releases/{digest[:DIGEST_LENGTH]}/"
     items = [_build_release_file(f"{prefix}orchestration", path) for path in files]
     for name in STACKS:
         path = project_root() / "infra" / f"{name}.yaml"
-        items.append(_build_release_file(f"templates/{file_sha256(path)[:DIGEST_LENGTH]}", path))
+        items.append(_build_release_file(f"templates/{sha256(path.read_bytes())[:DIGEST_LENGTH]}", path))
     return Release(bucket, prefix, bundle_file, (bundle_file, *items))
 
 
@@ -99,4 +99,4 @@ def stored_checksum(s3: Any, bucket: str, key: str) -> str:
 
 
 def _build_release_file(folder: str, path: Path) -> ReleaseFile:
-    return ReleaseFile(f"{folder}/{path.name}", path, file_sha256(path))
+    return ReleaseFile(f"{folder}/{path.name}", path, sha256(path.read_bytes()))

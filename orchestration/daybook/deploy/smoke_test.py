@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
+from itertools import count
 
 from daybook.execution.aws.executions import ExecutionInfo, Executions, NameTakenError, build_input
 from daybook.records.names import format_run_id
@@ -19,23 +21,15 @@ def run_smoke_test(executions: Executions, settings: Settings, day: date, wait: 
 
     ``wait`` is called with the status after every poll.
     """
-    run_id = _start_execution(executions, settings, day)
+    data = {**build_input(settings), "overrides": {}, "run_date": day.isoformat()}
+    for number in count(1):
+        run_id = format_run_id(day, number)
+        with suppress(NameTakenError):
+            executions.start("daily", run_id, data)
+            break
     while True:
         found = executions.find("daily", run_id)
         if found is not None and not found.is_running:
             return found
         wait(found.status if found else "STARTING")
         time.sleep(POLL_SECONDS)
-
-
-def _start_execution(executions: Executions, settings: Settings, day: date) -> str:
-    data = {**build_input(settings), "overrides": {}, "run_date": day.isoformat()}
-    number = 1
-    while True:
-        run_id = format_run_id(day, number)
-        try:
-            executions.start("daily", run_id, data)
-        except NameTakenError:
-            number += 1
-            continue
-        return run_id
