@@ -5,49 +5,21 @@ from __future__ import annotations
 import re
 from collections import ChainMap
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional
 
 from asl_local.clock import Clock, SystemClock
 from asl_local.definition import StateMachine
 from asl_local.error_handling import TIMEOUT, Failure
 from asl_local.errors import StateMachineError
-from asl_local.history import STATUS_BY_END_EVENT, Event, History, Listener
+from asl_local.history import History, Listener
 from asl_local.interpreter import Branch, ExecutionTimedOut, Interpreter, encode_json
-from asl_local.replay import read_execution, require_resumable
+from asl_local.replay import Execution, read_execution, require_resumable
 from asl_local.tasks import TaskService
 
 _ARN_PREFIX = "arn:aws:states:local:000000000000"
 _EXECUTION_NAME = re.compile(r"[0-9A-Za-z_-]{1,80}")
-
-
-@dataclass(frozen=True)
-class Execution:
-    """An ended execution.
-
-    Attributes
-    ----------
-    status : str
-        ``SUCCEEDED``, ``FAILED``, ``TIMED_OUT`` or ``ABORTED``.
-    output : Any
-        The last state's output if the execution succeeded, otherwise None.
-    error, cause : str, optional
-        The reason if it did not succeed.
-    redrive_count : int
-        The number of times it has been resumed.
-    events : tuple of dict
-        The events of the journal, in order.
-    """
-
-    name: str
-    status: str
-    output: Any
-    error: Optional[str]
-    cause: Optional[str]
-    redrive_count: int
-    events: Tuple[Event, ...]
 
 
 def run_execution(
@@ -161,26 +133,17 @@ def _run_rest(
     source = random or Random()  # noqa: S311 - jitter, not secrets
     # As on AWS, the first state has no previous event.
     branch = Branch(history, ChainMap(), history.last_id if recorded.redrive_count else 0)
-    output: Any = None
+    details: Dict[str, Optional[str]]
     try:
         output = Interpreter(machine, recorded, services, clock, source).run(branch)
         kind, details = "ExecutionSucceeded", {"output": encode_json(output)}
     except Failure as failure:
-        reasons = {"error": failure.error, "cause": failure.cause}
-        kind, details = "ExecutionFailed", {key: text for key, text in reasons.items() if text is not None}
+        kind, details = "ExecutionFailed", {"error": failure.error, "cause": failure.cause}
     except ExecutionTimedOut:
         cause = f"The execution did not end within {machine.definition.timeout_seconds} seconds."
         kind, details, branch.last_event = "ExecutionTimedOut", {"error": TIMEOUT, "cause": cause}, history.last_id
     except KeyboardInterrupt:
         cause = "Interrupted from the keyboard."
         kind, details, branch.last_event = "ExecutionAborted", {"cause": cause}, history.last_id
-    branch.record(kind, details)
-    return Execution(
-        name=recorded.name,
-        status=STATUS_BY_END_EVENT[kind],
-        output=output,
-        error=details.get("error"),
-        cause=details.get("cause"),
-        redrive_count=recorded.redrive_count,
-        events=tuple(history.events),
-    )
+    branch.record(kind, {key: text for key, text in details.items() if text is not None})
+    return read_execution(history.events, journal)

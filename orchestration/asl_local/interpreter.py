@@ -24,7 +24,7 @@ from asl_local.error_handling import (
 from asl_local.history import Event, History
 from asl_local.map_iterations import ExecutionStopped, IterationCancelled, run_iterations
 from asl_local.model import ChoiceState, FailState, MapState, State, Step, SucceedState, TaskState, Workflow
-from asl_local.replay import MapProgress, Progress, RecordedExecution, Visit
+from asl_local.replay import Execution, MapProgress, Progress, Visit
 from asl_local.tasks import TaskError, TaskService, TaskTimeout, split_resource
 from asl_local.template import EvaluationError, Template
 
@@ -76,7 +76,7 @@ class Interpreter:
     def __init__(
         self,
         machine: StateMachine,
-        execution: RecordedExecution,
+        execution: Execution,
         services: Mapping[str, TaskService],
         clock: Clock,
         random: Random,

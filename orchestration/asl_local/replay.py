@@ -58,8 +58,22 @@ class Progress:
 
 
 @dataclass
-class RecordedExecution:
-    """An execution as rebuilt from its history."""
+class Execution:
+    """An execution as recorded in its history.
+
+    Attributes
+    ----------
+    status : str
+        ``SUCCEEDED``, ``FAILED``, ``TIMED_OUT`` or ``ABORTED``; ``RUNNING`` before the end.
+    output : Any
+        The last state's output if the execution succeeded, otherwise None.
+    error, cause : str, optional
+        The reason if it did not succeed.
+    redrive_count : int
+        The number of times it has been resumed.
+    events : sequence of dict
+        The events of the journal, in order.
+    """
 
     arn: str
     name: str
@@ -68,24 +82,29 @@ class RecordedExecution:
     input: Any
     start_time: str
     redrive_count: int
-    status: Optional[str]
     progress: Progress
+    status: str
+    output: Any
+    error: Optional[str]
+    cause: Optional[str]
+    events: Sequence[Event]
 
 
-def read_execution(events: Sequence[Event], journal: Path) -> RecordedExecution:
+def read_execution(events: Sequence[Event], journal: Path) -> Execution:
     """Rebuild an execution from ``events``; raise ``StateMachineError`` if they have no start."""
     if not events or events[0]["type"] != "ExecutionStarted" or "executionArn" not in events[0]:
         raise StateMachineError(
             f"{journal}: the journal has no ExecutionStarted event; delete it and start the execution again."
         )
-    started = get_event_details(events[0])
+    started, last = get_event_details(events[0]), get_event_details(events[-1])
     arn = events[0]["executionArn"]
+    status = STATUS_BY_END_EVENT.get(events[-1]["type"], "RUNNING")
     top = Progress()
     # The branch after each event. Events of parallel iterations are interleaved, and linked by previousEventId.
     paths: Dict[int, List[Progress]] = {0: [top]}
     for event in events:
         paths[event["id"]] = _apply_event(event, paths[event["previousEventId"]], top)
-    return RecordedExecution(
+    return Execution(
         arn=arn,
         name=arn.rsplit(":", 1)[1],
         machine=arn.rsplit(":", 2)[1],
@@ -93,12 +112,16 @@ def read_execution(events: Sequence[Event], journal: Path) -> RecordedExecution:
         input=json.loads(started["input"]),
         start_time=events[0]["timestamp"],
         redrive_count=sum(event["type"] == "ExecutionRedriven" for event in events),
-        status=STATUS_BY_END_EVENT.get(events[-1]["type"]),
         progress=top,
+        status=status,
+        output=json.loads(last["output"]) if status == "SUCCEEDED" else None,
+        error=last.get("error"),
+        cause=last.get("cause"),
+        events=events,
     )
 
 
-def require_resumable(past: RecordedExecution, machine: StateMachine, journal: Path) -> None:
+def require_resumable(past: Execution, machine: StateMachine, journal: Path) -> None:
     """Raise ``StateMachineError`` if the execution succeeded or ``machine`` has another definition."""
     if past.status == "SUCCEEDED":
         raise StateMachineError(
