@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Callable, Literal, Optional
@@ -54,24 +54,19 @@ class StoredTable:
         return [field.name for field in self.open().schema().fields]
 
 
-def list_tables(root: str) -> list[StoredTable]:
-    """Return all tables under a lake's root and in its development copies, without the candidates of runs."""
+def list_tables(root: str, *, candidates: bool = False) -> list[StoredTable]:
+    """Return all tables under a lake's root and in its development copies.
+
+    The candidates of runs are left out; with ``candidates``, those in development copies are included.
+    """
     store = Store(root)
-    found = list(_list_tables_in(store, "", ""))
-    for user in store.list_folders("dev"):
-        found += _list_tables_in(store, f"dev/{user}/", user)
-    return found
-
-
-def _list_tables_in(store: Store, prefix: str, development: str) -> Iterator[StoredTable]:
-    for layer in store.list_folders(prefix.rstrip("/")):
-        if layer == "dev" and not development:
-            continue
-        for name in store.list_folders(f"{prefix}{layer}"):
-            place = f"{prefix}{layer}/{name}"
-            # A folder can remain after its files were removed.
-            if layer != "candidate" and store.keys(f"{place}/{LOG_FOLDER}"):
-                yield StoredTable(store.href(place), layer, name, development)
+    found = []
+    for place in {key.split(f"/{LOG_FOLDER}/")[0] for key in store.keys("") if f"/{LOG_FOLDER}/" in key}:
+        user, path = place.split("/", 2)[1:] if place.startswith("dev/") else ("", place)
+        layer, *names = path.split("/")
+        if len(names) == 1 or (candidates and user and layer == "candidate" and len(names) == 2):
+            found.append(StoredTable(store.href(place), layer, names[-1], user))
+    return sorted(found, key=lambda table: (table.development, table.uri))
 
 
 def rewrite_table(
@@ -218,13 +213,10 @@ def remove_history(table: StoredTable) -> int:
     removed = vacuum_table(table)
     newest = write_checkpoint(table)
     store = Store(f"{table.uri}/{LOG_FOLDER}")
-    entries = 0
-    for key in store.keys(""):
-        number = re.match(r"(\d{20})\.", key)
-        if (number and int(number[1]) < newest) or is_unfinished_log_file(key):
-            store.remove(key)
-            entries += 1
-    return removed + entries
+    obsolete = [key for key in store.keys("") if is_earlier_log_file(key, newest) or is_unfinished_log_file(key)]
+    for key in obsolete:
+        store.remove(key)
+    return removed + len(obsolete)
 
 
 def require_intact_log(table: StoredTable) -> None:
@@ -239,6 +231,12 @@ def require_intact_log(table: StoredTable) -> None:
                     json.loads(line)
             except ValueError as error:
                 raise LakeError(f"the entry {key} of its log is damaged") from error
+
+
+def is_earlier_log_file(name: str, version: int) -> bool:
+    """Return whether a file of a log belongs to a version before this one."""
+    number = re.match(r"(\d{20})\.", name)
+    return number is not None and int(number[1]) < version
 
 
 def is_unfinished_log_file(name: str) -> bool:
@@ -265,21 +263,22 @@ def write_checkpoint(table: StoredTable) -> int:
 def remove_orphan_files(root: str) -> int:
     """Remove the files that belong to no table (``list_orphan_files``); returns their number."""
     store = Store(root)
-    orphans = list_orphan_files(root)
+    orphans = list_orphan_files(root, list_tables(root))
     for entry in orphans:
         store.remove(entry.key)
     return len(orphans)
 
 
-def list_orphan_files(root: str) -> list[ObjectInfo]:
-    """Return the files below a lake's layers that belong to no table, such as candidates of runs and unfinished tables."""
+def list_orphan_files(root: str, tables: Iterable[StoredTable]) -> list[ObjectInfo]:
+    """Return the files below a lake's layers that belong to none of its tables, such as candidates and unfinished tables."""
     store = Store(root)
-    layers = [
-        f"{prefix}{layer}" for prefix in ("", *(f"dev/{user}/" for user in store.list_folders("dev"))) for layer in SCHEMAS
+    below_layer = re.compile(rf"(dev/[^/]+/)?({'|'.join(SCHEMAS)})/")
+    folders = tuple(f"{table.uri}/" for table in tables)
+    return [
+        entry
+        for entry in store.list_objects()
+        if below_layer.match(entry.key) and not store.href(entry.key).startswith(folders)
     ]
-    tables = [f"{table.uri}/" for table in list_tables(root)]
-    below = [entry for layer in layers for entry in store.list_objects(f"{layer}/")]
-    return [entry for entry in below if not store.href(entry.key).startswith(tuple(tables))]
 
 
 def require_no_active_run(archive: Archive, doing: str) -> None:
