@@ -36,7 +36,7 @@ _READ_BATCH_ROWS = 1 << 16
 _WRITE_BATCH_ROWS = 1 << 11
 """Rows in a batch that is written: deltalake buffers some hundred batches."""
 _SCHEMA = "merging"
-_TEMPORARY_TABLES = ("given", "prior", "kept", "withdrawn", "held", "restored", "losing", "replaced", "after")
+_TEMPORARY_TABLES = ("given", "prior", "kept", "withdrawn", "held", "restored", "losing", "changes")
 
 
 @dataclass(frozen=True)
@@ -265,30 +265,28 @@ class _Merge:
             losing = self._same_group_sql("losing", "r")
             wanted, stored = (f"SELECT * FROM ({rows}) AS r WHERE NOT EXISTS ({losing})" for rows in (wanted, stored))
             replaces = self._differs_sql()
-        same_key = _equal_sql(self._contract.key, "new", "old")
         self._table(
-            "after",
-            f"SELECT new.*, coalesce(old._there, FALSE) AS _updates FROM ({wanted}) AS new "
-            f"LEFT JOIN (SELECT *, TRUE AS _there FROM ({stored}) AS stored) AS old ON {same_key} "
-            f"WHERE old._there IS NULL OR ({replaces})",
-        )
-        self._table(
-            "replaced",
-            f"SELECT old.*, new._there IS NULL AS _gone FROM ({stored}) AS old "
-            f"LEFT JOIN (SELECT *, TRUE AS _there FROM ({wanted}) AS wanted) AS new ON {same_key} "
-            f"WHERE new._there IS NULL OR ({replaces})",
+            "changes",
+            f"SELECT new, old FROM (SELECT *, TRUE AS _there FROM ({wanted}) AS wanted) AS new "
+            f"FULL JOIN (SELECT *, TRUE AS _there FROM ({stored}) AS stored) AS old "
+            f"ON {_equal_sql(self._contract.key, 'new', 'old')} "
+            f"WHERE new._there IS NULL OR old._there IS NULL OR ({replaces})",
         )
         inserted, updated, deleted = self._database.execute(
-            f"SELECT (SELECT count(*) FILTER (NOT _updates) FROM {_SCHEMA}.after), "
-            f"count(*) FILTER (NOT _gone), count(*) FILTER (_gone) FROM {_SCHEMA}.replaced"
+            "SELECT count(*) FILTER (old._there IS NULL), count(*) FILTER (new._there AND old._there), "
+            f"count(*) FILTER (new._there IS NULL) FROM {_SCHEMA}.changes"
         ).fetchall()[0]
+        before = f"SELECT {self._prefixed_columns('old')} FROM {_SCHEMA}.changes WHERE old._there"
         return RowChanges(
             self._database,
-            f"SELECT {self._columns} FROM {_SCHEMA}.replaced",
-            f"SELECT {self._columns} FROM {_SCHEMA}.after",
-            f"SELECT {self._columns} FROM {_SCHEMA}.replaced WHERE _gone",
+            before,
+            f"SELECT {self._prefixed_columns('new')} FROM {_SCHEMA}.changes WHERE new._there",
+            f"{before} AND new._there IS NULL",
             {"inserted": inserted, "updated": updated, "deleted": deleted},
         )
+
+    def _prefixed_columns(self, prefix: str) -> str:
+        return ", ".join(f"{prefix}.{name}" for name in self._schema.names)
 
     def _is_newer_sql(self) -> str:
         newer = (
