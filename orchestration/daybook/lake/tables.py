@@ -37,14 +37,12 @@ from daybook.lake.schema_evolution import (
     find_contract,
     find_incompatibility,
     find_missing_columns,
-    has_column_spellings,
     rename_to_stored,
     stored_names,
     unify_columns,
 )
 from daybook.lake.table_properties import (
     current_configuration,
-    find_missing_properties,
     restrict_folder,
     set_missing_properties,
     table_configuration,
@@ -263,28 +261,23 @@ class Lake:
             # Another writer may have added the columns without the properties, which must precede the first row.
             set_missing_properties(delta, current_configuration(delta, table), self.commit_properties())
 
-        delta = self._open(table, own=True)
-        if delta is not None and (
-            has_column_spellings(delta)
-            or find_missing_columns(delta, schema)
-            or find_missing_properties(delta, current_configuration(delta, table))
-        ):
-            self.commit(table, run)
+        self.commit(table, run)
 
     def write_candidate(self, table: str, rows: pa.Table) -> None:
         """Write ``candidate.<name>``; a retry of the run replaces it."""
-        try:
-            with self.timings.on("commits"):
-                write_deltalake(
-                    self.uri(table),
-                    rows,
-                    mode="overwrite",
-                    schema_mode="overwrite",
-                    storage_options=delta_options(self.uri(table)),
-                    commit_properties=self.commit_properties(),
-                )
-        except (DeltaError, OSError) as error:
-            raise write_error(table, self.uri(table), error) from error
+
+        def attempt() -> None:
+            write_deltalake(
+                self.uri(table),
+                rows,
+                mode="overwrite",
+                schema_mode="overwrite",
+                storage_options=delta_options(self.uri(table)),
+                commit_properties=self.commit_properties(),
+            )
+
+        with self.timings.on("commits"):
+            retry_commit(table, self.uri(table), attempt)
         self.tables_written[table] = int(open_table(self.uri(table)).version())
 
     def drop_candidates(self) -> int:
@@ -446,17 +439,11 @@ def retry_commit(table: str, uri: str, attempt: Callable[[], CommitResult]) -> C
 
 
 def _add_run_date(rows: Union[pa.Table, BatchSource], run_date: date) -> Any:
+    def dated(part: Any) -> Any:
+        part = part.drop_columns(matching_columns(part.schema.names, [PARTITION_COLUMN]))
+        return part.add_column(0, PARTITION_COLUMN, pa.repeat(pa.scalar(run_date, pa.date32()), part.num_rows))
+
     if isinstance(rows, pa.Table):
-        return _add_run_date_to_table(rows, run_date)
-    schema = _add_run_date_to_table(rows.schema.empty_table(), run_date).schema
-
-    def open_dated() -> pa.RecordBatchReader:
-        dated = (_add_run_date_to_table(pa.Table.from_batches([each]), run_date) for each in rows.open())
-        return pa.RecordBatchReader.from_batches(schema, (batch for table in dated for batch in table.to_batches()))
-
-    return BatchSource(schema, open_dated)
-
-
-def _add_run_date_to_table(rows: pa.Table, run_date: date) -> pa.Table:
-    rows = rows.drop_columns(matching_columns(rows.column_names, [PARTITION_COLUMN]))
-    return rows.add_column(0, PARTITION_COLUMN, pa.repeat(pa.scalar(run_date, pa.date32()), rows.num_rows))
+        return dated(rows)
+    schema = dated(rows.schema.empty_table()).schema
+    return BatchSource(schema, lambda: pa.RecordBatchReader.from_batches(schema, map(dated, rows.open())))
