@@ -22,6 +22,10 @@ from daybook.lake.tables import Lake
 from tests.lake.tables import CUSTOMERS, FIRST, PRODUCTS, SECOND, THIRD, Version, customers, products, read_rows
 
 
+def read(changes: RowChanges, sql: str) -> pa.Table:
+    return changes.database.execute(sql).arrow()
+
+
 def killed(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -183,9 +187,9 @@ def test_before_a_commit_one_is_told_exactly_what_it_replaces(lake: Lake) -> Non
     merge(lake, PRODUCTS, again, landed_on=FIRST, before=told.append)
     merge(lake, PRODUCTS, again, landed_on=FIRST, before=told.append)
     _, second = told
-    assert sorted(second.before["name"].to_pylist()) == ["Ant", "Cat"]
-    assert sorted(second.after["name"].to_pylist()) == ["Aunt", "Dog"]
-    assert second.gone["name"].to_pylist() == ["Cat"]
+    assert sorted(read(second, second.before_sql)["name"].to_pylist()) == ["Ant", "Cat"]
+    assert sorted(read(second, second.after_sql)["name"].to_pylist()) == ["Aunt", "Dog"]
+    assert read(second, second.deleted_sql)["name"].to_pylist() == ["Cat"]
 
 
 def test_rows_of_a_key_of_two_columns_are_kept_apart(lake: Lake) -> None:
@@ -293,8 +297,11 @@ def test_before_a_commit_one_is_told_the_rows_a_group_loses(lake: Lake) -> None:
     merged(lake, FIRST, Lines("o", 1, "abc"), Lines("p", 1, "a"))
     merged(lake, SECOND, Lines("o", 1, "d"), before=told.append)
     (changes,) = told
-    assert sorted(changes.before["product_id"].to_pylist()) == ["a", "b", "c"]
-    assert (changes.after["product_id"].to_pylist(), changes.gone.num_rows) == (["d"], 2)
+    assert sorted(read(changes, changes.before_sql)["product_id"].to_pylist()) == ["a", "b", "c"]
+    assert (read(changes, changes.after_sql)["product_id"].to_pylist(), read(changes, changes.deleted_sql).num_rows) == (
+        ["d"],
+        2,
+    )
 
 
 # Any order, again, and side by side

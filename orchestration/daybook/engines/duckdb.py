@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Optional, TypeVar, cast
+from typing import Any, Callable, NamedTuple, Optional, cast
 
 import duckdb
 import pyarrow as pa
@@ -32,7 +34,6 @@ from daybook.sources.timestamps import list_macro_statements
 
 Query = duckdb.DuckDBPyRelation
 TextFunction = Callable[[list[Optional[str]]], list[Optional[str]]]
-FetchResult = TypeVar("FetchResult")
 _BATCH_ROWS = 1 << 11
 """Rows of a batch that is written to a table: deltalake reads about a hundred batches ahead."""
 _QUERY_ERRORS = (
@@ -99,7 +100,6 @@ class DuckDBEngine:
         for statement in list_macro_statements(f"|{self._connection.execute(listed).fetchall()[0][0]}|"):
             self._connection.execute(statement)
         self._bound: set[str] = set()
-        self._schemas: set[str] = set()
         self._defined: dict[str, _Definition] = {}
         self._materialized: dict[str, set[str]] = {}
         """Definitions whose rows are kept, with the names of all tables that they read."""
@@ -116,10 +116,8 @@ class DuckDBEngine:
         if name in self._referenced_tables(statement):
             raise SqlError(f"The query that defines {name} reads {name} itself; define it under another name.")
         self._bind(statement)
-        self._invalidate(name)
-        self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS {sql}")
+        self.create_view(name, sql)
         self._defined[name] = _Definition(sql, statement)
-        self._bound.add(name)
 
     def materialize(self, name: str) -> int:
         """Run a definition's query once and keep its rows, until its definition or one that it reads changes.
@@ -129,7 +127,7 @@ class DuckDBEngine:
         """
         definition = self._defined[name]
         if name not in self._materialized and definition.statement.find(*_COSTLY_EXPRESSIONS) is not None:
-            self._store_rows(name, _materialized_table(name), definition.sql)
+            self._store_rows(name, self._internal_table(name, "materialized"), definition.sql)
             self._materialized[name] = self._referenced_tables(definition.statement)
         return int(self.fetch_row(f"SELECT count(*) FROM {name}")[0])
 
@@ -140,8 +138,8 @@ class DuckDBEngine:
         for name, reads in list(self._materialized.items()):
             if name == changed or changed in reads:
                 del self._materialized[name]
-                self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS {self._defined[name].sql}")
-                self._execute(f"DROP TABLE {_materialized_table(name)}")
+                self._replace_view(name, self._defined[name].sql)
+                self._execute(f"DROP TABLE {self._internal_table(name, 'materialized')}")
 
     def create_table(self, name: str, sql: str) -> int:
         """Store a query's rows under a name; returns the number of rows.
@@ -150,13 +148,13 @@ class DuckDBEngine:
         """
         self._bind(self._parse(sql))
         self._invalidate(name)
-        self._store_rows(name, self._internal_table(name), sql)
-        self._bound.add(name)
-        return int(self.fetch_row(f"SELECT count(*) FROM {name}")[0])
+        return self._store_rows(name, self._internal_table(name), sql)
 
-    def _store_rows(self, name: str, table: str, sql: str) -> None:
-        self._execute(f"CREATE OR REPLACE TABLE {table} AS {sql}")
-        self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS SELECT * FROM {table}")
+    def _store_rows(self, name: str, table: str, sql: str) -> int:
+        with _query_errors():
+            ((count,),) = self._connection.execute(f"CREATE OR REPLACE TABLE {table} AS {sql}").fetchall()
+        self._replace_view(name, f"SELECT * FROM {table}")
+        return int(count)
 
     def register(self, name: str, rows: Any) -> None:
         """Define a name for Arrow data."""
@@ -166,12 +164,11 @@ class DuckDBEngine:
             rows = sequential_dataset(rows)
         for connection in self._open_connections:
             connection.register(hidden, rows)
-        self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS SELECT * FROM {quote(hidden)}")
-        self._bound.add(name)
+        self._replace_view(name, f"SELECT * FROM {quote(hidden)}")
 
-    def _internal_table(self, name: str) -> str:
-        # With the database's name: another connection may read the view of this table.
-        return f"{self.catalog}.main.{_internal_name('stored', name)}"
+    def _internal_table(self, name: str, kind: str = "stored") -> str:
+        """Return the table behind a name, with the database's name: another connection may read the view of this table."""
+        return f"{self.catalog}.main.{quote('_'.join(('', kind, name.replace('.', '__'))))}"
 
     def _name_columns(self, name: str, schema: pa.Schema) -> None:
         """Show each column of a lake's table once, with the contract's name, even if it is stored under several names."""
@@ -184,7 +181,7 @@ class DuckDBEngine:
         bound = {stored_name: f"c{place}" for place, stored_name in enumerate(schema.names)}
         columns = (f"{_coalesce_sql([bound[each] for each in names])} AS {quote(shown[key])}" for key, names in stored.items())
         rows = f"{quote('_' + name.replace('.', '__'))} AS stored({', '.join(bound.values())})"
-        self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS SELECT {', '.join(columns)} FROM {rows}")
+        self._replace_view(name, f"SELECT {', '.join(columns)} FROM {rows}")
 
     def add_text_function(self, name: str, function: TextFunction) -> None:
         """Add a SQL function that maps a text to a text. ``function`` maps a batch of values, in which NULL is None."""
@@ -212,18 +209,21 @@ class DuckDBEngine:
             The query failed for another reason.
         """
         sql = self._bind_sql(sql)
-        try:
+        with _query_errors():
             return self._connection.sql(sql)
-        except duckdb.Error as error:
-            raise query_error(error) from None
 
     def arrow(self, sql: str) -> pa.Table:
         """Return the whole result as an Arrow table."""
-        return self._fetch(sql, lambda done: done.arrow())
+        sql = self._bind_sql(sql)
+        # Not a relation as in `query`: that is bound twice, for its columns and for its rows.
+        with _query_errors():
+            return self._connection.execute(sql).arrow()
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the whole result as tuples."""
-        return list(self._fetch(sql, lambda done: done.fetchall()))
+        sql = self._bind_sql(sql)
+        with _query_errors():
+            return self._connection.execute(sql).fetchall()
 
     def fetch_row(self, sql: str) -> tuple[Any, ...]:
         """Return the only row of a result."""
@@ -258,14 +258,6 @@ class DuckDBEngine:
         self._invalidate(name)
         self._bound.discard(name)
         self._defined.pop(name, None)
-
-    def _fetch(self, sql: str, fetch: Callable[[duckdb.DuckDBPyConnection], FetchResult]) -> FetchResult:
-        # Not a relation as in `query`: that is bound twice, for its columns and for its rows.
-        sql = self._bind_sql(sql)
-        try:
-            return fetch(self._connection.execute(sql))
-        except duckdb.Error as error:
-            raise query_error(error) from None
 
     def _parse(self, sql: str) -> exp.Expression:
         try:
@@ -337,17 +329,13 @@ class DuckDBEngine:
     def _view_name(self, name: str) -> str:
         schema, _, rest = name.rpartition(".")
         if schema:
-            if schema not in self._schemas:
-                self._execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
-                self._schemas.add(schema)
+            self._execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
             return f"{quote(schema)}.{quote(rest)}"
         return quote(rest)
 
     def _execute(self, sql: str) -> None:
-        try:
+        with _query_errors():
             self._connection.execute(sql)
-        except duckdb.Error as error:
-            raise query_error(error) from None
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -357,6 +345,9 @@ class DuckDBEngine:
     def create_view(self, name: str, sql: str) -> None:
         """Define a name for a query over tables of the database that are not in the lake."""
         self._invalidate(name)
+        self._replace_view(name, sql)
+
+    def _replace_view(self, name: str, sql: str) -> None:
         self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS {sql}")
         self._bound.add(name)
 
@@ -366,16 +357,15 @@ class DuckDBEngine:
         hidden = self._internal_table(name)
         self._connection.register("_more", rows)
         if name not in self._bound:
-            self._execute(f"CREATE OR REPLACE TABLE {hidden} AS SELECT * FROM _more")
+            self._store_rows(name, hidden, "SELECT * FROM _more")
         else:
             kept = set(self.query(f"SELECT * FROM {name} LIMIT 0").columns)
             for column in rows.column_names:
                 if column not in kept:
                     self._execute(f"ALTER TABLE {hidden} ADD COLUMN {quote(column)} VARCHAR")
             self._execute(f"INSERT INTO {hidden} BY NAME SELECT * FROM _more")
+            self._replace_view(name, f"SELECT * FROM {hidden}")
         self._connection.unregister("_more")
-        self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS SELECT * FROM {hidden}")
-        self._bound.add(name)
 
     def batches(self, sql: str) -> BatchSource:
         """Return a query's rows in batches, for a table of the lake."""
@@ -390,16 +380,6 @@ class DuckDBEngine:
 def _coalesce_sql(columns: list[str]) -> str:
     """Return SQL for the first value that is not NULL. A single column stays a column, so that filters reach the files."""
     return columns[0] if len(columns) == 1 else f"coalesce({', '.join(columns)})"
-
-
-def _materialized_table(name: str) -> str:
-    """Return the name of the table with a definition's rows."""
-    return _internal_name("materialized", name)
-
-
-def _internal_name(kind: str, name: str) -> str:
-    """Return the quoted name of the table behind a name."""
-    return quote(f"_{kind}_{name.replace('.', '__')}")
 
 
 def _is_read_only(statement: Any) -> bool:
@@ -442,6 +422,14 @@ def _full_name(table: exp.Table) -> str:
     # "gold.daily_sales" quoted as a whole is not the name of a table.
     whole = len(parts) == 1 and "." in parts[0] and parts[0].partition(".")[0] in SCHEMAS
     return quote(parts[0]) if whole else ".".join(parts)
+
+
+@contextmanager
+def _query_errors() -> Iterator[None]:
+    try:
+        yield
+    except duckdb.Error as error:
+        raise query_error(error) from None
 
 
 def query_error(error: duckdb.Error) -> DaybookError:

@@ -9,6 +9,8 @@ import resource
 import sys
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -32,7 +34,7 @@ _RELEASE_THRESHOLD_BYTES = 128 << 10
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Parameters of ``mallopt`` (malloc.h)."""
 _NO_LIMIT = 1 << 60
-"""Control groups of version 1 write a number near the largest of 64 bits for no limit."""
+"""Control groups of version 1 write a number near the largest of 64 bits for no limit; ulimits are -1 or that number."""
 
 
 def memory_limit(groups: Path = _PROCESS_CGROUPS, root: Path = _CGROUP_ROOT) -> Optional[int]:
@@ -40,19 +42,16 @@ def memory_limit(groups: Path = _PROCESS_CGROUPS, root: Path = _CGROUP_ROOT) -> 
 
     The limit is the least of those of its control groups and their parents (version 1 or 2), RLIMIT_DATA and RLIMIT_AS.
     """
-    found = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
-    limits = [each for each in found if each != resource.RLIM_INFINITY] + _read_cgroup_limits(groups, root)
-    limits = [each for each in limits if 0 < each < _NO_LIMIT]
-    return min(limits, default=None)
+    limits = [resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS)]
+    for file in _list_limit_files(groups, root):
+        with suppress(OSError, ValueError):  # No such file, or "max".
+            limits.append(int(file.read_text()))
+    return min((each for each in limits if 0 < each < _NO_LIMIT), default=None)
 
 
-def _read_cgroup_limits(groups: Path, root: Path) -> list[int]:
-    try:
-        lines = groups.read_text().splitlines()
-    except OSError:  # Not Linux.
-        return []
-    found = []
-    for line in lines:
+def _list_limit_files(groups: Path, root: Path) -> Iterator[Path]:
+    """Yield the files with the memory limits of the process's control groups; some need not exist."""
+    for line in groups.read_text().splitlines() if groups.is_file() else []:  # Linux only.
         _, controllers, place = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
@@ -60,16 +59,7 @@ def _read_cgroup_limits(groups: Path, root: Path) -> list[int]:
         # In a container the path may be that of the host; then the limit is in the top folder.
         group = Path(place)
         for each in (group, *group.parents):
-            found += _read_limit(top / str(each).lstrip("/") / name)
-    return found
-
-
-def _read_limit(file: Path) -> list[int]:
-    try:
-        text = file.read_text().strip()
-    except OSError:
-        return []
-    return [int(text)] if text.isdigit() else []  # "max"
+            yield top / str(each).lstrip("/") / name
 
 
 _DISABLED_SETTINGS = (

@@ -95,10 +95,8 @@ class ViewEngine(DuckDBEngine):
             self.add_text_function("pseudonym", self._pseudonyms())
             self._pseudonyms = None
         columns = ", ".join(_pseudonym_sql(each) if each in restricted else quote(each) for each in found)
-        raw = ".".join(quote(part) for part in name.split("."))
-        raw = f"{self.tables.catalog}.{raw}" if "." in name else f"{self.tables.catalog}.main.{raw}"
-        self._execute(f"CREATE OR REPLACE VIEW {self._view_name(name)} AS SELECT {columns if restricted else '*'} FROM {raw}")
-        self._bound.add(name)
+        raw = ".".join(quote(part) for part in (name if "." in name else f"main.{name}").split("."))
+        self._replace_view(name, f"SELECT {columns if restricted else '*'} FROM {self.tables.catalog}.{raw}")
         self._visible.add(name)
 
     def _is_visible(self, name: str) -> bool:

@@ -36,7 +36,6 @@ _READ_BATCH_ROWS = 1 << 16
 _WRITE_BATCH_ROWS = 1 << 11
 """Rows in a batch that is written: deltalake buffers some hundred batches."""
 _SCHEMA = "merging"
-_TEMPORARY_TABLES = ("given", "prior", "kept", "withdrawn", "held", "restored", "losing", "changes")
 
 
 @dataclass(frozen=True)
@@ -53,21 +52,6 @@ class RowChanges:
     deleted_sql: str
     counts: dict[str, int]
     """Rows inserted, updated and deleted."""
-
-    @property
-    def before(self) -> pa.Table:
-        """The rows of ``before_sql``."""
-        return self.database.execute(self.before_sql).arrow()
-
-    @property
-    def gone(self) -> pa.Table:
-        """The rows of ``deleted_sql``."""
-        return self.database.execute(self.deleted_sql).arrow()
-
-    @property
-    def after(self) -> pa.Table:
-        """The rows of ``after_sql``."""
-        return self.database.execute(self.after_sql).arrow()
 
 
 def merge(
@@ -116,9 +100,9 @@ def merge(
 
         def run(delta: DeltaTable) -> tuple[Optional[int], RowChanges]:
             # The versions of the date are kept before the table is read, so that a later merge sees them.
-            held = merging.load_stored_rows(delta)
+            merging.load_stored_rows(delta)
             seen = merging.load_restored_rows() if withdrawn else None
-            changes = merging.compute_changes(held)
+            changes = merging.compute_changes()
             if any(changes.counts.values()):
                 if before is not None:
                     before(changes)
@@ -161,8 +145,9 @@ class _Merge:
         self._database.execute(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}")
         if not isinstance(rows, str):
             self._database.register("_given", rows)
-            rows = self._table("given", "SELECT * FROM _given")
+            self._table("given", "SELECT * FROM _given")
             self._database.unregister("_given")
+            rows = f"{_SCHEMA}.given"
         self._database.execute(f"CREATE OR REPLACE VIEW {_SCHEMA}.rows AS SELECT {self._columns} FROM {rows}")
         if self._contract.derived:
             names = ", ".join([*self._contract.key, *self._contract.derived])
@@ -170,10 +155,7 @@ class _Merge:
 
     def drop_temporary_tables(self) -> None:
         """Drop what the merge has created in the database."""
-        for name in ("rows", "derived"):
-            self._database.execute(f"DROP VIEW IF EXISTS {_SCHEMA}.{name}")
-        for name in _TEMPORARY_TABLES:
-            self._database.execute(f"DROP TABLE IF EXISTS {_SCHEMA}.{name}")
+        self._database.execute(f"DROP SCHEMA {_SCHEMA} CASCADE")
 
     def keep_versions(self) -> int:
         """Store the rows as the versions of the date; return for how many keys the date had a newer version before."""
@@ -185,10 +167,9 @@ class _Merge:
             asked = [pa.field(_WITHDRAWN_COLUMN, pa.bool_()), pa.field(PARTITION_COLUMN, pa.date32())]
             stored = with_columns(stored, pa.schema([*self._schema, *asked]))
             if self._load_table("prior", stored, names, ds.field(PARTITION_COLUMN) == self._landed_on):
-                kept = f"SELECT * FROM {self._table('kept', self._versions_sql())}"
-                key = ", ".join(self._contract.key)
-                self._table("withdrawn", f"SELECT {key} FROM {_SCHEMA}.kept WHERE {_WITHDRAWN_COLUMN}")
-                self._withdrawn = self._count("withdrawn")
+                self._table("kept", self._versions_sql())
+                kept, key = f"SELECT * FROM {_SCHEMA}.kept", ", ".join(self._contract.key)
+                self._withdrawn = self._table("withdrawn", f"SELECT {key} FROM {_SCHEMA}.kept WHERE {_WITHDRAWN_COLUMN}")
         schema = self._schema.append(pa.field(_WITHDRAWN_COLUMN, pa.bool_()))
         self._lake.replace_partition(
             table, BatchSource(schema, lambda: _read_batches(self._database, kept, schema)), self._landed_on
@@ -209,8 +190,8 @@ class _Merge:
             f"FULL JOIN {_SCHEMA}.prior ON {_equal_sql(key, 'now', 'prior')}) AS kept"
         )
 
-    def load_stored_rows(self, delta: DeltaTable) -> int:
-        """Load the table's rows of these keys into ``merging.held``; return how many there are."""
+    def load_stored_rows(self, delta: DeltaTable) -> None:
+        """Load the table's rows of these keys into ``merging.held``."""
         condition = f"EXISTS ({self._same_group_sql('rows', 'found')})"
         names = f"{_SCHEMA}.rows"
         if self._withdrawn:
@@ -218,7 +199,7 @@ class _Merge:
             first = self._contract.key[0]
             names = f"(SELECT {first} FROM {_SCHEMA}.rows UNION ALL SELECT {first} FROM {_SCHEMA}.withdrawn)"
         rows = open_dataset(delta)
-        return self._load_table("held", rows, self._schema.names, self._key_filter(rows, names), f"WHERE {condition}")
+        self._load_table("held", rows, self._schema.names, self._key_filter(rows, names), f"WHERE {condition}")
 
     def load_restored_rows(self) -> int:
         """Load the newest versions of the withdrawn keys into ``merging.restored``; return the version of their table."""
@@ -241,8 +222,8 @@ class _Merge:
         )
         return seen
 
-    def compute_changes(self, held: int) -> RowChanges:
-        """Return what has to change for the table to hold the newest version of every row; ``held`` rows are stored."""
+    def compute_changes(self) -> RowChanges:
+        """Return what has to change for the table to hold the newest version of every row."""
         wanted = f"SELECT * FROM {_SCHEMA}.rows"
         if self._withdrawn:
             wanted = (
@@ -250,9 +231,6 @@ class _Merge:
                 f"UNION ALL SELECT * FROM {_SCHEMA}.restored"
             )
         stored = f"SELECT * FROM {_SCHEMA}.held"
-        if not held:
-            inserted = int(self._fetch_value(f"SELECT count(*) FROM ({wanted}) AS wanted"))
-            return RowChanges(self._database, stored, wanted, stored, {"inserted": inserted, "updated": 0, "deleted": 0})
         replaces = f"({self._is_newer_sql()}) AND ({self._differs_sql()})"
         if self._by_group:
             # The newer version of a group wins as a whole: where the stored one is newer, the group stays.
@@ -328,19 +306,13 @@ class _Merge:
             fragment_readahead=1,
         ).to_reader()
         self._database.register("_found", reader)
-        self._table(name, f"SELECT * FROM _found AS found {condition}")
+        count = self._table(name, f"SELECT * FROM _found AS found {condition}")
         self._database.unregister("_found")
-        return self._count(name)
+        return count
 
-    def _table(self, name: str, sql: str) -> str:
-        self._database.execute(f"CREATE OR REPLACE TABLE {_SCHEMA}.{name} AS {sql}")
-        return f"{_SCHEMA}.{name}"
-
-    def _count(self, name: str) -> int:
-        return int(self._fetch_value(f"SELECT count(*) FROM {_SCHEMA}.{name}"))
-
-    def _fetch_value(self, sql: str) -> Any:
-        return self._database.execute(sql).fetchall()[0][0]
+    def _table(self, name: str, sql: str) -> int:
+        """Store the rows of a query in a table of the merge; return how many there are."""
+        return int(self._database.execute(f"CREATE OR REPLACE TABLE {_SCHEMA}.{name} AS {sql}").fetchall()[0][0])
 
 
 def _equal_sql(columns: Sequence[str], one: str, other: str) -> str:
