@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from itertools import repeat
 from operator import and_
+from types import SimpleNamespace
 from typing import Any, Optional
 from urllib.parse import unquote
 
@@ -48,26 +49,16 @@ class SequentialDataset(ds.FileSystemDataset):  # type: ignore[misc]  # pyarrow 
     """
 
     def scanner(self, columns: Optional[list[str]] = None, filter: Optional[ds.Expression] = None) -> Any:  # noqa: A002
-        return _SequentialScanner(self, columns, filter)
-
-
-class _SequentialScanner:
-    """The part of a scanner's interface that DuckDB uses."""
-
-    def __init__(self, rows: ds.FileSystemDataset, columns: Optional[list[str]], where: Optional[ds.Expression]) -> None:
-        self._rows, self._columns, self._where = rows, columns, where
-
-    def to_reader(self) -> pa.RecordBatchReader:
-        """Return the rows in batches."""
-        schema = self._rows.schema
-        names = schema.names if self._columns is None else self._columns
-        return pa.RecordBatchReader.from_batches(pa.schema([schema.field(name) for name in names]), self._batches())
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        schema = self._rows.schema
-        for fragment in self._rows.get_fragments(filter=self._where):
-            for group in fragment.split_by_row_group(self._where, schema=schema):
-                yield from group.to_table(schema=schema, columns=self._columns, filter=self._where).to_batches()
+        """Return the part of a scanner's interface that DuckDB uses."""
+        names = self.schema.names if columns is None else columns
+        batches = (
+            batch
+            for fragment in self.get_fragments(filter=filter)
+            for group in fragment.split_by_row_group(filter, schema=self.schema)
+            for batch in group.to_table(schema=self.schema, columns=columns, filter=filter).to_batches()
+        )
+        reader = pa.RecordBatchReader.from_batches(pa.schema([self.schema.field(name) for name in names]), batches)
+        return SimpleNamespace(to_reader=lambda: reader)
 
 
 def sequential_dataset(rows: ds.Dataset) -> ds.Dataset:
@@ -99,7 +90,7 @@ def open_dataset(delta: DeltaTable, only: Optional[Mapping[str, object]] = None)
     files = pa.fs.SubTreeFileSystem(path, filesystem)
     if delta.protocol().min_reader_version > SUPPORTED_READER_VERSION:
         rows = delta.to_pyarrow_dataset(filesystem=files)
-        return rows.filter(_combine_conditions(ds.field(name) == value for name, value in only.items())) if only else rows
+        return rows.filter(reduce(and_, (ds.field(name) == value for name, value in only.items()))) if only else rows
     schema = pa.schema(delta.schema().to_arrow())
     # A bucket's files are read with few requests; their data stays in memory until the file is read to its end.
     options = ds.ParquetFragmentScanOptions(pre_buffer=is_bucket(delta.table_uri))
@@ -185,11 +176,7 @@ def _partition_expressions(actions: Optional[pa.RecordBatch]) -> Iterator[Option
         field = ds.field(partition.type.field(at).name)
         values = pc.struct_field(partition, [at])
         columns.append([field == value if value.is_valid else field.is_null() for value in values])
-    return map(_combine_conditions, zip(*columns))
-
-
-def _combine_conditions(conditions: Iterable[ds.Expression]) -> ds.Expression:
-    return reduce(and_, conditions)
+    return (reduce(and_, conditions) for conditions in zip(*columns))
 
 
 class TableCache:
@@ -202,7 +189,7 @@ class TableCache:
     def __init__(self) -> None:
         self._newest: dict[str, tuple[DeltaTable, str]] = {}
         self._earlier: dict[tuple[str, int], DeltaTable] = {}
-        self._datasets: dict[tuple[str, int], tuple[str, ds.Dataset]] = {}
+        self._datasets: dict[tuple[str, str, int], ds.Dataset] = {}
         self._logs: dict[str, Store] = {}
 
     def get(self, uri: str, version: Optional[int] = None) -> Optional[DeltaTable]:
@@ -213,9 +200,8 @@ class TableCache:
         if kept is not None and self._mark(uri, kept[0].version()) == kept[1] and not self._mark(uri, kept[0].version() + 1):
             return kept[0]
         delta = open_table_or_none(uri)
-        if delta is None:
-            self._newest.pop(uri, None)
-        else:
+        self._newest.pop(uri, None)
+        if delta is not None:
             self._newest[uri] = (delta, self._mark(uri, delta.version()))
         return delta
 
@@ -223,12 +209,10 @@ class TableCache:
         newest = self._newest.get(uri)
         if newest is not None and newest[0].version() == version:
             return newest[0]
-        if (uri, version) not in self._earlier:
-            delta = open_table_or_none(uri, version)
-            if delta is None:
-                return None
+        delta = self._earlier.get((uri, version)) or open_table_or_none(uri, version)
+        if delta is not None:
             self._earlier[uri, version] = delta
-        return self._earlier[uri, version]
+        return delta
 
     @contextmanager
     def committing(self, uri: str) -> Iterator[None]:
@@ -244,12 +228,11 @@ class TableCache:
 
     def dataset(self, uri: str, delta: DeltaTable) -> ds.Dataset:
         """Return the files of a table from ``get`` as a dataset. Footers stay in memory once read."""
-        identity, version = str(delta.metadata().id), delta.version()
-        kept = self._datasets.get((uri, version))
-        if kept is None or kept[0] != identity:
-            kept = (identity, open_dataset(delta))
-            self._datasets[uri, version] = kept
-        return kept[1]
+        # With the id: a table that was deleted and created again has the same versions.
+        key = (uri, str(delta.metadata().id), delta.version())
+        if key not in self._datasets:
+            self._datasets[key] = open_dataset(delta)
+        return self._datasets[key]
 
     def _mark(self, uri: str, version: int) -> str:
         """Return the version tag of a log entry, which identifies its content; empty if it does not exist."""

@@ -140,10 +140,9 @@ def rewrite_partitions(
     columns = list(table.open().metadata().partition_columns)
     values: list[Optional[str]] = [None]
     if columns:
-        values = [*sorted({str(part[columns[0]]) for part in table.open().partitions()})]
+        stored = {str(part[columns[0]]) for part in table.open().partitions()}
+        values = [*sorted(stored if partitions is None else stored & partitions)]
     for value in values:
-        if partitions is not None and value is not None and value not in partitions:
-            continue
 
         def run(delta: DeltaTable, commit: CommitProperties, value: Optional[str] = value) -> bool:
             chosen = open_dataset(delta)

@@ -328,11 +328,9 @@ class Lake:
         try:
             with self._tables.committing(self.uri(table)), self.timings.on("commits"):
                 delta.optimize.compact(target_size=COMPACTED_FILE_BYTES, commit_properties=self.commit_properties())
-        except CommitFailedError as error:
-            if describe_os_error(error):
-                raise write_error(table, self.uri(table), error) from error
-            return False
         except (DeltaError, OSError) as error:
+            if _is_conflict(error):
+                return False
             raise write_error(table, self.uri(table), error) from error
         return True
 
@@ -423,8 +421,8 @@ def retry_commit(table: str, uri: str, attempt: Callable[[], CommitResult]) -> C
     for number in range(1, _COMMIT_TRIES + 1):
         try:
             return attempt()
-        except CommitFailedError as error:
-            if describe_os_error(error):  # No other writer: the log itself could not be written.
+        except (DeltaError, OSError) as error:
+            if not _is_conflict(error):
                 raise write_error(table, uri, error) from error
             if number == _COMMIT_TRIES:
                 reason = str(error).splitlines()[0].rstrip(".")
@@ -433,9 +431,12 @@ def retry_commit(table: str, uri: str, attempt: Callable[[], CommitResult]) -> C
                     "run it again."
                 ) from error
             time.sleep(0.05 * number)
-        except (DeltaError, OSError) as error:
-            raise write_error(table, uri, error) from error
     raise AssertionError("unreachable")
+
+
+def _is_conflict(error: Exception) -> bool:
+    """Return whether another writer was first. deltalake also raises this error if the log itself could not be written."""
+    return isinstance(error, CommitFailedError) and not describe_os_error(error)
 
 
 def _add_run_date(rows: Union[pa.Table, BatchSource], run_date: date) -> Any:

@@ -46,21 +46,17 @@ _DIRECTIVES = ("%Y", "%y", "%m", "%d", "%j", "%b", "%B", "%G", "%V", "%u", "%%")
 _EXAMPLE_DATE = Day(2001, 5, 14)
 
 
-def _format_date(run_date: Day, form: Optional[str]) -> str:
-    return run_date.strftime(form) if form else run_date.isoformat()
-
-
 def _find_placeholder_problem(files: str) -> Optional[str]:
     """Return what is wrong with the placeholders in a path, or None."""
-    allowed = "allowed are {run_date} and a strftime format of it, such as {run_date:%Y%m%d}"
     for found in re.findall(r"\{[^{}]*\}?|\}", _PLACEHOLDER.sub("", files)):
+        allowed = "allowed are {run_date} and a strftime format of it, such as {run_date:%Y%m%d}"
         return f"has an unknown placeholder {found}; {allowed}"
-    for form in _PLACEHOLDER.findall(files):
-        for directive in re.findall(r"%-?.?", form):
-            if directive not in _DIRECTIVES:
-                return f"has an unknown directive {directive} in {{run_date:{form}}}; allowed are {' '.join(_DIRECTIVES)}"
-    for form in re.findall(r"\{run_date:([^%{}]*)\}", files):
-        return f"has no directive in {{run_date:{form}}}; allowed are {' '.join(_DIRECTIVES)}"
+    for form in re.findall(r"\{run_date:([^{}]*)\}", files):
+        directives = re.findall(r"%-?.?", form)
+        unknown = [each for each in directives if each not in _DIRECTIVES]
+        if unknown or not directives:
+            wrong = f"an unknown directive {unknown[0]}" if unknown else "no directive"
+            return f"has {wrong} in {{run_date:{form}}}; allowed are {' '.join(_DIRECTIVES)}"
     return None
 
 
@@ -113,7 +109,7 @@ class Entity(_Model):
 
     def pattern(self, run_date: Day) -> str:
         """Return the path of the files for a business date, in which only * ? and [ have a meaning."""
-        return _PLACEHOLDER.sub(lambda found: _format_date(run_date, found[1]), self.files)
+        return self.files.format(run_date=run_date)
 
     def find_problem(self) -> Optional[str]:
         """Return what does not fit together within the entity, or None."""
@@ -442,25 +438,22 @@ _CUSTOM_PROPERTIES = {"pii": "pii", "pad": "pad", "decimalComma": "decimal_comma
 
 
 def _column_from_property(where: str, item: Property, timezone: Any) -> Column:
+    where = f"{where.replace('sources', 'contracts/landing')}: column {item.name!r}"
     kind: Any = _COLUMN_TYPES.get(item.logicalType, item.logicalType)
     settings: dict[str, Any] = {}
     if item.logicalType == "timestamp" and isinstance(timezone, str):
         settings["timezone"] = timezone
     for custom in item.customProperties:
         if custom.property not in _CUSTOM_PROPERTIES:
-            raise SourceError(
-                f"{where.replace('sources', 'contracts/landing')}: column {item.name!r} has a custom property "
-                f"{custom.property!r}; known are: {', '.join(_CUSTOM_PROPERTIES)}."
-            )
+            known = ", ".join(_CUSTOM_PROPERTIES)
+            raise SourceError(f"{where} has a custom property {custom.property!r}; known are: {known}.")
         settings[_CUSTOM_PROPERTIES[custom.property]] = custom.value
     if bool(settings.get("pii")) != (item.classification == "restricted"):
         raise SourceError(
-            f"{where.replace('sources', 'contracts/landing')}: column {item.name!r} must have both classification: restricted "
-            "and the custom property pii (its class of personal data), or neither."
+            f"{where} must have both classification: restricted and the custom property pii (its class of personal data), "
+            "or neither."
         )
     try:
         return Column(type=kind, **settings)
     except ValidationError as error:
-        raise SourceError(
-            format_validation_error(error, f"{where.replace('sources', 'contracts/landing')}: column {item.name!r}")
-        ) from None
+        raise SourceError(format_validation_error(error, where)) from None

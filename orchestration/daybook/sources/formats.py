@@ -6,6 +6,7 @@ import codecs
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Optional
 
 from daybook.sources.compression import GZIP_MAGIC
@@ -61,7 +62,10 @@ def detect_text_format(head: str) -> Optional[str]:
     if re.match(r"<(\?xml|!--|[A-Za-z][\w:.-]*[\s/>])", head):
         return "an XML file"
     if re.match(r'\{\s*["}]', head):
-        return "a JSON lines file" if _is_json_object(head.splitlines()[0]) else "a JSON file"
+        with suppress(ValueError):
+            json.loads(head.splitlines()[0])
+            return "a JSON lines file"
+        return "a JSON file"
     return "a JSON file" if re.match(r'\[\s*[\[{"\]]', head) else None
 
 
@@ -76,10 +80,3 @@ def _detect_wide_encoding(head: bytes) -> Optional[str]:
     if pairs >= 4 and any(head[first::2].count(0) == 0 and head[1 - first :: 2].count(0) > 0.7 * pairs for first in (0, 1)):
         return "UTF-16"
     return None
-
-
-def _is_json_object(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False

@@ -67,15 +67,10 @@ class LineageReader:
         Raises ``LineageError`` if its query has a construct that is not supported.
         """
         relation, names = self.resolve_definition(name.lower())
-        columns = {}
-        for column in names:
-            own = {
-                source: sorted(kinds - relation.rows.get(source, set()))
-                for source, kinds in sorted(relation.columns[column.lower()].items())
-                if kinds - relation.rows.get(source, set())
-            }
-            columns[column] = own
-        return {"rows": {source: sorted(kinds) for source, kinds in sorted(relation.rows.items())}, "columns": columns}
+        return {
+            "rows": _sort_sources(relation.rows),
+            "columns": {column: _sort_sources(relation.columns[column.lower()], relation.rows) for column in names},
+        }
 
     def resolve_definition(self, name: str) -> tuple[_Relation, list[str]]:
         """Return a definition's relation, and its column names as written."""
@@ -126,8 +121,9 @@ class LineageReader:
             if name.lower() in local:
                 continue
             schema[name] = dict.fromkeys((column.lower() for column in self._columns(name)), "VARCHAR")
-            alias = table.alias or table.name
-            table.replace(_copy_joins(exp.alias_(exp.table_(name, quoted=True), alias, table=True), table))
+            table.set("alias", exp.TableAlias(this=exp.to_identifier(table.alias or table.name)))
+            table.set("this", exp.to_identifier(name, quoted=True))
+            table.set("db", None)
         for column in query.find_all(exp.Column):
             column.set("db", None)
         qualified = qualify(query, schema=schema, dialect="duckdb", identify=False, quote_identifiers=False)
@@ -136,10 +132,10 @@ class LineageReader:
         return qualified
 
 
-def _copy_joins(table: exp.Expr, old: exp.Table) -> exp.Expr:
-    if old.args.get("joins"):
-        table.set("joins", old.args["joins"])
-    return table
+def _sort_sources(sources: Sources, without: Optional[Sources] = None) -> dict[str, list[str]]:
+    """Return sources in the form of records, without the kinds that others have."""
+    left = {source: kinds - (without or {}).get(source, set()) for source, kinds in sorted(sources.items())}
+    return {source: sorted(kinds) for source, kinds in left.items() if kinds}
 
 
 class _SelectScope:
@@ -241,11 +237,10 @@ class _SelectScope:
         alias = join.this.alias_or_name.lower()
         if join.side == "LEFT" and not join.kind and self._is_lookup_join(condition, alias, relation):
             # Each row finds at most one row: only this table's columns depend on the condition.
-            found = {}
+            found: dict[str, Sources] = {name: {} for name in relation.columns}
             for name, sources in relation.columns.items():
-                found[name] = {source: set(kinds) for source, kinds in sources.items()}
-                add_sources(found[name], entered)
-                add_sources(found[name], on, "JOIN")
+                for part, kind in ((sources, "IDENTITY"), (entered, "IDENTITY"), (on, "JOIN")):
+                    add_sources(found[name], part, kind)
             self.sources[alias] = _Relation(found, relation.rows, relation.unique)
             return
         add_sources(rows, entered)
@@ -298,7 +293,9 @@ class _SelectScope:
             add_sources(found, relation.rows, "FILTER")
             return
         values, conditions, windows = _split_operands(node)
-        inner = outer if outer not in ("IDENTITY", "TRANSFORMATION") else _dependence_kind(node)
+        inner = outer
+        if outer in ("IDENTITY", "TRANSFORMATION"):
+            inner = "AGGREGATION" if isinstance(node, exp.AggFunc) else "TRANSFORMATION"
         for each in values:
             self._read(each, inner, found)
         for each in conditions:
@@ -324,7 +321,7 @@ def _split_operands(node: exp.Expr) -> tuple[list[exp.Expr], list[exp.Expr], lis
     """Return the parts of an expression: values, conditions, and window clauses."""
     if isinstance(node, exp.Case):
         # A setting in a condition is a constant: a branch that it excludes does not contribute.
-        branches = [each for each in node.args.get("ifs") or [] if not _is_false(each.this)]
+        branches = [each for each in node.args.get("ifs") or [] if simplify(each.this.copy()) != exp.false()]
         values = [branch.args["true"] for branch in branches] + _list_expressions(node.args.get("default"))
         return values, _list_expressions(node.this) + [branch.this for branch in branches], []
     if isinstance(node, exp.If):
@@ -337,16 +334,8 @@ def _split_operands(node: exp.Expr) -> tuple[list[exp.Expr], list[exp.Expr], lis
     return [each for part in node.args.values() for each in _list_expressions(part)], [], []
 
 
-def _is_false(condition: exp.Expr) -> bool:
-    return bool(simplify(condition.copy()) == exp.false())
-
-
 def _list_expressions(part: Any) -> list[exp.Expr]:
     return [each for each in (part if isinstance(part, list) else [part]) if isinstance(each, exp.Expr)]
-
-
-def _dependence_kind(node: exp.Expr) -> str:
-    return "AGGREGATION" if isinstance(node, exp.AggFunc) else "TRANSFORMATION"
 
 
 def _is_aggregate(node: exp.Expr) -> bool:
