@@ -85,24 +85,17 @@ def duckdb_settings(spill: Path, share: float = _ENGINE_SHARE) -> dict[str, Any]
 
 
 @functools.cache
-def configure_malloc() -> bool:
-    """Make malloc return freed memory at once and use one arena for all threads; return whether it can.
+def configure_malloc() -> None:
+    """Make malloc return freed memory at once and use one arena for all threads, where the C library can.
 
     By default malloc raises its thresholds over time and has an arena for each thread. On a large day that is two fifths of the
     memory in use.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    adjust = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if adjust is None:
-        return False
-    return all(
-        [
-            adjust(_TRIM_THRESHOLD, _RELEASE_THRESHOLD_BYTES),
-            adjust(_MMAP_THRESHOLD, _RELEASE_THRESHOLD_BYTES),
-            adjust(_ARENA_MAX, 1),
-        ]
-    )
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
+    if adjust is not None:  # musl has none.
+        adjust(_TRIM_THRESHOLD, _RELEASE_THRESHOLD_BYTES)
+        adjust(_MMAP_THRESHOLD, _RELEASE_THRESHOLD_BYTES)
+        adjust(_ARENA_MAX, 1)
 
 
 def connect(spill: Path, *, share: float = _ENGINE_SHARE, timezone: str = "UTC") -> duckdb.DuckDBPyConnection:

@@ -61,10 +61,10 @@ def take_lake_snapshot(lake: Lake, tables: Sequence[str], gold: Sequence[str], *
         The table whose id identifies the lake.
     """
     # Gold first: whatever a later snapshot publishes comes after these versions.
-    published = {name: _version_number(lake.version(name)) for name in gold}
+    published = _read_versions(lake, gold)
     last: Optional[dict[str, int]] = None
     while True:
-        versions = {name: _version_number(lake.version(name)) for name in tables}
+        versions = _read_versions(lake, tables)
         if versions == last:
             return LakeSnapshot(lake.table_id(identified_by), versions, published)
         last = versions
@@ -103,7 +103,8 @@ def publish(
 
     def run(delta: DeltaTable) -> PublishResult:
         commits = _commits_since(lake, delta, table, snapshot) if lake.run_id else []
-        earlier = _find_own_commit(commits, lake.run_id)
+        own = (commit for commit in commits if commit.get("daybook_run_id") == lake.run_id and "daybook_published" in commit)
+        earlier = next(own, None)
         if earlier is not None:
             superseded = sorted(set(dates) - set(_published_dates(earlier))) if by_date else []
             return PublishResult(False, int(earlier["version"]), superseded)
@@ -160,12 +161,6 @@ def _commits_since(lake: Lake, delta: DeltaTable, table: str, snapshot: Optional
     return commits
 
 
-def _find_own_commit(commits: list[dict[str, Any]], run_id: str) -> Optional[dict[str, Any]]:
-    """Return the commit by which a run has published the table."""
-    own = (commit for commit in commits if commit.get("daybook_run_id") == run_id and "daybook_published" in commit)
-    return next(own, None)
-
-
 def _is_newer(commit: dict[str, Any], snapshot: Optional[LakeSnapshot]) -> bool:
     """Return whether a commit published a later snapshot of the same lake."""
     if snapshot is None or commit.get("daybook_lake") != snapshot.lake_id:
@@ -177,5 +172,6 @@ def _published_dates(commit: dict[str, Any]) -> list[date]:
     return [date.fromisoformat(day) for day in commit["daybook_published"].split()]
 
 
-def _version_number(version: Optional[int]) -> int:
-    return -1 if version is None else version
+def _read_versions(lake: Lake, tables: Sequence[str]) -> dict[str, int]:
+    versions = {name: lake.version(name) for name in tables}
+    return {name: -1 if version is None else version for name, version in versions.items()}

@@ -62,10 +62,12 @@ def list_tables(root: str, *, candidates: bool = False) -> list[StoredTable]:
     store = Store(root)
     found = []
     for place in {key.split(f"/{LOG_FOLDER}/")[0] for key in store.keys("") if f"/{LOG_FOLDER}/" in key}:
-        user, path = place.split("/", 2)[1:] if place.startswith("dev/") else ("", place)
-        layer, *names = path.split("/")
-        if len(names) == 1 or (candidates and user and layer == "candidate" and len(names) == 2):
-            found.append(StoredTable(store.href(place), layer, names[-1], user))
+        path = place.split("/")
+        user = path[1] if path[0] == "dev" and path[1:] else ""
+        path = path[2:] if user else path
+        is_candidate = path[:1] == ["candidate"]
+        if len(path) == (3 if is_candidate else 2) and (not is_candidate or (candidates and user)):
+            found.append(StoredTable(store.href(place), path[0], path[-1], user))
     return sorted(found, key=lambda table: (table.development, table.uri))
 
 

@@ -174,13 +174,14 @@ def _plan_table(table: StoredTable, pinned: frozenset[int], at: datetime) -> Tab
     since = at - SAFETY_MARGIN
     stored = Store(table.uri).list_objects()
     log = {each.key[len(LOG_FOLDER) + 1 :]: each for each in stored if each.key.startswith(f"{LOG_FOLDER}/")}
-    checkpoints, first = _find_readable_range(table, log)
-    delta = open_table(table.uri)
-    newest = int(delta.version())
+    checkpoints, first, newest = _find_readable_range(table, log)
     # Newest first. A commit without a time counts as a young one.
-    young = takewhile(lambda commit: commit.get("timestamp", math.inf) >= since.timestamp() * 1000, delta.history())
+    history = open_table(table.uri, newest).history()
+    young = takewhile(lambda commit: commit.get("timestamp", math.inf) >= since.timestamp() * 1000, history)
     wanted = {version for version in pinned if version <= newest}
-    readable = sorted(each for each in {newest, *wanted, *(int(commit["version"]) - 1 for commit in young)} if each >= first)
+    # A writer may have committed since the listing.
+    used = {newest, *wanted, *(int(commit["version"]) - 1 for commit in young)}
+    readable = sorted(version for version in used if first <= version <= newest)
     there = {each.key for each in stored}
     # A version that lacks a file was vacuumed before with a shorter retention.
     whole = {version: files for version, files in _list_version_files(table, readable).items() if files <= there}
@@ -205,12 +206,13 @@ def _plan_table(table: StoredTable, pinned: frozenset[int], at: datetime) -> Tab
     return TableVacuum(table, tuple(kept), tuple(sorted(wanted - set(kept))), tuple(files), tuple(entries))
 
 
-def _find_readable_range(table: StoredTable, log: Iterable[str]) -> tuple[list[int], int]:
-    """Return the versions with a checkpoint, and the oldest version from which on the log is complete."""
+def _find_readable_range(table: StoredTable, log: Iterable[str]) -> tuple[list[int], int, int]:
+    """Return the versions with a checkpoint, the oldest version from which on the log is complete, and the newest."""
     numbers = [found for found in (re.fullmatch(r"(\d{20})\.(json|checkpoint\.parquet)", name) for name in log) if found]
     commits = {int(found[1]) for found in numbers if found[2] == "json"}
     checkpoints = sorted({int(found[1]) for found in numbers if found[2] != "json"})
-    first = max((*commits, *checkpoints), default=-1) + 1
+    newest = max((*commits, *checkpoints), default=-1)
+    first = newest + 1
     while first - 1 in commits:
         first -= 1
     # A checkpoint includes all earlier entries: the log is complete from the first one that all later entries follow.
@@ -220,7 +222,7 @@ def _find_readable_range(table: StoredTable, log: Iterable[str]) -> tuple[list[i
             f"The log of {table.full_name} at {table.uri} is not complete (an entry before version {first} is missing); "
             "nothing was removed. Restore the table from a copy."
         )
-    return checkpoints, starts[0]
+    return checkpoints, starts[0], newest
 
 
 def _list_version_files(table: StoredTable, versions: Sequence[int]) -> dict[int, frozenset[str]]:

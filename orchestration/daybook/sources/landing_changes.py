@@ -64,11 +64,8 @@ class LandingListing:
         if entry.arrived_at < read_at - CLOCK_TOLERANCE:
             return True
         if file not in self._digests:
-            self._digests[file] = self._digest(file)
+            try:
+                self._digests[file] = hashlib.sha256(self._store.read(file)).hexdigest()
+            except FileNotFoundError:  # Removed since the listing.
+                self._digests[file] = ""
         return self._digests[file] == sha256
-
-    def _digest(self, file: str) -> str:
-        try:
-            return hashlib.sha256(self._store.read(file)).hexdigest()
-        except FileNotFoundError:  # Removed since the listing.
-            return ""

@@ -33,15 +33,9 @@ def combine_kinds(inner: Iterable[str], outer: str) -> set[str]:
 
     A path with an indirect kind is indirect. An aggregate of a computed value is an aggregate.
     """
-    found = set()
-    for kind in inner:
-        if kind in INDIRECT_KINDS:
-            found.add(kind)
-        elif outer in INDIRECT_KINDS:
-            found.add(outer)
-        else:
-            found.add(max(kind, outer, key=DIRECT_KINDS.index))
-    return found
+    if outer in INDIRECT_KINDS:
+        return {kind if kind in INDIRECT_KINDS else outer for kind in inner}
+    return {kind if kind in INDIRECT_KINDS else max(kind, outer, key=DIRECT_KINDS.index) for kind in inner}
 
 
 def add_sources(sources: Sources, more: Mapping[str, Iterable[str]], outer: str = "IDENTITY") -> None:
