@@ -58,7 +58,10 @@ class CollectedValues(ValueMatcher):
 def collect(path: Path) -> CollectedValues:
     """Collect the values of a broken file of the deployment ``slow``."""
     values = CollectedValues()
-    run_values._add_malformed_file(values, Store(str(path.parent)), path.name, load_source("slow"), "sales", DEFAULT_LIMITS)
+    store = Store(str(path.parent))
+    run_values._add_values(
+        values, run_values._read_malformed_file(store, path.name, load_source("slow"), "sales", DEFAULT_LIMITS)
+    )
     return values
 
 
@@ -121,9 +124,7 @@ def test_memory_does_not_grow_with_the_file(slow: Shop, monkeypatch: pytest.Monk
         path = land(slow, "x", [])
         path.write_text(text * (size // len(text)))
         tracemalloc.start()
-        run_values._add_malformed_file(
-            CollectedValues(), Store(str(path.parent)), path.name, load_source("slow"), "sales", DEFAULT_LIMITS
-        )
+        collect(path)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 2 * peaks[0] + (1 << 20)
@@ -132,7 +133,7 @@ def test_memory_does_not_grow_with_the_file(slow: Shop, monkeypatch: pytest.Monk
 def test_repairs_are_collected_by_column() -> None:
     values = CollectedValues()
     texts = [f'{{"customer": "C{i}", "product": "P{i}"}}' for i in range(1000)]
-    run_values._add_repairs(values, texts, {"customer": "id"})
+    run_values._add_values(values, run_values._read_repairs(texts, {"customer": "id"}))
     assert len(values.arrays) == 1
     assert values.values == {("customer", f"C{i}") for i in range(1000)}
 

@@ -13,9 +13,9 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import date
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Optional
+from typing import Any, BinaryIO, Callable, Optional, Union
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -48,6 +48,11 @@ _RAW_TABLE = re.compile(r"""\b(bronze|quarantine)["'`]?\s*\.\s*["'`]?(\w*)""", r
 _TIME_OR_NUMBER = re.compile(r"[\d\s.,:/+TZ-]*")
 
 
+_Values = tuple[str, str, Union[pa.Array, pa.ChunkedArray]]
+"""A column, its class of personal data, and some of its values."""
+_Rows = Union[pa.RecordBatch, pa.Table]
+
+
 class RunRedactor(Redactor):
     """A redactor with the personal values of a run."""
 
@@ -68,20 +73,23 @@ def build_redactor(settings: Settings, run_id: str, *, stage: Optional[str] = No
     """
     source, run_date, lake = load_source(settings.source), run_date_of(run_id), Lake(settings.lake)
     files, marks = _list_data_files(lake, settings, source, run_date), _read_landing_state(settings, source, run_date)
-    values = ValueMatcher(_open_database)
-    writers: set[str] = set()
-    for entity in source.entities:
-        writers |= _add_table_values(values, lake, f"bronze.{entity}", source, run_date)
-    reads_landing = stage == STAGES[0] or run_id not in writers
-    if reads_landing:
-        for entity in source.entities:
-            _add_landing_values(values, settings, source, entity, run_date)
-    for name in _list_quarantine_tables(settings):
-        _add_table_values(values, lake, f"quarantine.{name}", source, run_date)
     archive = Archive(settings.archive)
     raw_tables = list_raw_tables_read(archive, run_id, stage) if stage else set()
-    for table in sorted(_find_raw_tables_in_notebook(stage, settings, source) | raw_tables) if stage else ():
-        _add_table_values(values, lake, table, source, None)
+    bronze = {f"bronze.{name}": lake.dataset(f"bronze.{name}", run_date) for name in source.entities}
+    reads_landing = stage == STAGES[0] or not any(_has_rows_of(run_id, stored) for stored in bronze.values())
+
+    def read_values() -> Iterator[_Values]:
+        for table, stored in bronze.items():
+            yield from _read_table(lake, stored, table, source, run_date)
+        for entity in source.entities if reads_landing else ():
+            yield from _read_landing(settings, source, entity, run_date)
+        for table in (f"quarantine.{name}" for name in _list_quarantine_tables(settings)):
+            yield from _read_table(lake, lake.dataset(table, run_date), table, source, run_date)
+        for table in sorted(_find_raw_tables_in_notebook(stage, settings, source) | raw_tables) if stage else ():
+            yield from _read_table(lake, lake.dataset(table), table, source, None)
+
+    values = ValueMatcher(_open_database)
+    _add_values(values, read_values())
     values.build_index()
     ordinary = load_ordinary_words(source) | _approver_names(settings, run_id)
 
@@ -94,12 +102,28 @@ def build_redactor(settings: Settings, run_id: str, *, stage: Optional[str] = No
             return False
         if stage and list_raw_tables_read(archive, run_id, stage) != raw_tables:
             return False
+        current = _list_data_files(lake, settings, source, run_date)
         return all(
-            current == files.get(table) or _has_no_new_values(values, lake, table, source, run_date)
-            for table, current in _list_data_files(lake, settings, source, run_date).items()
+            values.contains_all(*found)
+            for table in current
+            if current[table] != files.get(table)
+            for found in _read_table(lake, lake.dataset(table, run_date), table, source, run_date)
         )
 
     return RunRedactor(values, ordinary, find_keys, is_current)
+
+
+def _has_rows_of(run_id: str, stored: Optional[ds.Dataset]) -> bool:
+    """Return whether a run wrote any of the stored rows."""
+    if stored is None or "_run_id" not in stored.schema.names:
+        return False
+    return bool(stored.count_rows(filter=pc.field("_run_id") == run_id))
+
+
+def _add_values(values: ValueMatcher, found: Iterable[_Values]) -> None:
+    rank = cache(values.add_column)
+    for column, kind, array in found:
+        values.add_array(rank(column, kind), array)
 
 
 def _list_quarantine_tables(settings: Settings) -> list[str]:
@@ -163,8 +187,12 @@ def _open_database() -> Any:
 
 
 def pii_classes(source: Source, entity: str) -> dict[str, str]:
-    """Return an entity's personal columns and their classes: name, email, phone, address, id or text."""
-    return {name: column.pii for name, column in source.entities[entity].columns.items() if column.pii}
+    """Return an entity's personal columns and their classes: name, email, phone, address, id or text.
+
+    For a table of no entity, such as ``quarantine.releases``, return the columns of all entities.
+    """
+    entities = [source.entities[entity]] if entity in source.entities else source.entities.values()
+    return {name: column.pii for each in entities for name, column in each.columns.items() if column.pii}
 
 
 def load_ordinary_words(source: Source) -> set[str]:
@@ -245,109 +273,83 @@ def _find_landed_pseudonyms(tokens: set[str], settings: Settings, lake: Lake, so
     return found
 
 
-def _pii_classes_of_table(source: Source, table: str) -> dict[str, str]:
-    """Return the personal columns of a bronze or quarantine table; for a table of no entity, those of all entities."""
-    entity = table.split(".")[1]
-    if entity in source.entities:
-        return pii_classes(source, entity)
-    return {name: kind for each in source.entities for name, kind in pii_classes(source, each).items()}
-
-
 def _match_declared_columns(names: Iterable[str], personal: Iterable[str]) -> dict[str, str]:
     """Return the names that are personal columns, mapped to their spelling in the contract."""
     declared = {column_key(name): name for name in personal}
     return {name: declared[column_key(name)] for name in names if column_key(name) in declared}
 
 
-def _add_table_values(values: ValueMatcher, lake: Lake, table: str, source: Source, run_date: Optional[date]) -> set[str]:
-    """Add the values of a table's rows, of one date or all; return the runs that wrote the rows."""
-    stored = lake.dataset(table, run_date)
+def _read_table(lake: Lake, stored: Optional[ds.Dataset], table: str, source: Source, day: Optional[date]) -> Iterator[_Values]:
+    """Yield the personal values in the stored rows of a table, of one date or all."""
     if stored is None:
-        return set()
-    names, personal = stored.schema.names, _pii_classes_of_table(source, table)
-    columns = _match_declared_columns(names, personal)
-    ranks = {name: values.add_column(column, personal[column]) for name, column in columns.items()}
-    few: dict[str, set[str]] = {name: set() for name in names if name in (_RAW_COLUMN, "repairs", "_run_id")}
-    for batch in stored.to_batches(columns=[*ranks, *few], **_SCAN_OPTIONS):
-        for name, rank in ranks.items():
-            values.add_array(rank, batch.column(name))
-        for name, texts in few.items():
-            texts.update(text for text in batch.column(name).unique().to_pylist() if text)
-        if personal:
-            _flush_raw_rows(values, few.get(_RAW_COLUMN, set()), _find_delimiter(source, table.split(".")[1]))
-    if personal and few.get(_RAW_COLUMN):
-        values.add(_RAW_COLUMN, "unsplit", _parse_stored_raw_rows(lake, stored, few[_RAW_COLUMN], table, source, run_date))
-    _add_repairs(values, few.get("repairs", ()), personal)
-    return few.get("_run_id", set())
-
-
-def _has_no_new_values(values: ValueMatcher, lake: Lake, table: str, source: Source, run_date: date) -> bool:
-    """Return whether all personal values of a table's rows of a date are known.
-
-    After ingest they are, since the rows come from the landing files. Rows with repairs count as new.
-    """
-    stored = lake.dataset(table, run_date)
-    if stored is None:
-        return True
-    names, personal = stored.schema.names, _pii_classes_of_table(source, table)
-    columns = _match_declared_columns(names, personal)
-    raw: set[str] = set()
-    for batch in stored.to_batches(columns=[*columns, *({_RAW_COLUMN, "repairs"} & set(names))], **_SCAN_OPTIONS):
-        if "repairs" in names and any(batch.column("repairs").to_pylist()):
-            return False
-        if not all(values.contains_all(column, personal[column], batch.column(name)) for name, column in columns.items()):
-            return False
-        if _RAW_COLUMN in names:
-            raw.update(text for text in batch.column(_RAW_COLUMN).unique().to_pylist() if text)
-        if len(raw) > _MAX_HELD_RAW_ROWS:
-            return False  # Building another redactor costs less than this comparison.
-    unsplit = _parse_stored_raw_rows(lake, stored, raw, table, source, run_date) if personal and raw else []
-    return values.contains_all(_RAW_COLUMN, "unsplit", pa.array(unsplit, pa.string()))
-
-
-def _parse_stored_raw_rows(
-    lake: Lake, stored: ds.Dataset, raw: set[str], table: str, source: Source, run_date: Optional[date]
-) -> list[str]:
-    entity, personal = table.split(".")[1], _pii_classes_of_table(source, table)
+        return
+    names, entity = stored.schema.names, table.split(".")[1]
+    personal = pii_classes(source, entity)
     # Quarantine has copies of only some rows of bronze. Bronze has more values of non-personal columns.
     is_copy = entity in source.entities and not table.startswith("bronze.")
-    datasets = [stored, lake.dataset(f"bronze.{entity}", run_date) if is_copy else None]
 
-    def find_plain(fields: list[str]) -> set[str]:
-        return {text for each in datasets if each is not None for text in _find_non_personal_fields(each, fields, personal)}
+    def read_all() -> Iterator[pa.RecordBatch]:
+        for dataset in (stored, lake.dataset(f"bronze.{entity}", day) if is_copy else None):
+            yield from dataset.to_batches(**_SCAN_OPTIONS) if dataset is not None else ()
 
-    return _parse_raw_rows(raw, _find_delimiter(source, entity), find_plain)
-
-
-def _parse_raw_rows(raw: set[str], delimiter: str, find_plain: Callable[[list[str]], set[str]]) -> list[str]:
-    """Return the fields of malformed rows, without values of non-personal columns such as a city."""
-    fields = sorted(_extract_fields(raw, delimiter))
-    plain = find_plain(fields) if fields else set()
-    return [field for field in fields if field not in plain]
+    batches = stored.to_batches(columns=matching_columns(names, [_RAW_COLUMN, *personal]), **_SCAN_OPTIONS)
+    yield from _read_rows(batches if personal else (), personal, _find_delimiter(source, entity), read_all)
+    if entity not in source.entities and "repairs" in names:
+        repairs = {text for array in _scan_column(stored, "repairs", None) for text in array.unique().to_pylist() if text}
+        yield from _read_repairs(repairs, personal)
 
 
-def _find_non_personal_fields(stored: ds.Dataset, fields: list[str], personal: dict[str, str]) -> set[str]:
+def _read_rows(
+    rows: Iterable[_Rows], personal: dict[str, str], delimiter: str, read_all: Callable[[], Iterable[_Rows]]
+) -> Iterator[_Values]:
+    """Yield the values of personal columns and the fields of malformed rows.
+
+    ``read_all`` returns the rows again with all their columns. A field of a malformed row that occurs in a non-personal column,
+    such as a city, is left out.
+    """
+    raw: set[str] = set()
+    for batch in rows:
+        names = batch.schema.names
+        for name, column in _match_declared_columns(names, personal).items():
+            yield column, personal[column], batch.column(name)
+        if _RAW_COLUMN in names:
+            raw.update(filter(None, batch.column(_RAW_COLUMN).unique().to_pylist()))
+        if len(raw) > _MAX_HELD_RAW_ROWS:
+            yield _unsplit(_extract_fields(raw, delimiter))
+            raw.clear()
+    if fields := _extract_fields(raw, delimiter):
+        yield _unsplit(fields - _find_non_personal(read_all(), fields, personal))
+
+
+def _unsplit(fields: Iterable[str]) -> _Values:
+    return _RAW_COLUMN, "unsplit", pa.array(sorted(fields), pa.string())
+
+
+def _find_non_personal(rows: Iterable[_Rows], fields: set[str], personal: dict[str, str]) -> set[str]:
+    """Return the fields that are values of non-personal columns."""
+    value_set = pa.array(sorted(fields), pa.string())
     plain: set[str] = set()
-    restricted = _match_declared_columns(stored.schema.names, personal)
-    for name, kind in zip(stored.schema.names, stored.schema.types):
-        if kind == pa.string() and name not in restricted and not name.startswith("_"):
-            plain |= _distinct_values(stored, name, pc.field(name).isin(fields))
+    for batch in rows:
+        restricted = matching_columns(batch.schema.names, personal)
+        for name, column in zip(batch.schema.names, batch.columns):
+            if column.type == pa.string() and name not in restricted and not name.startswith("_"):
+                plain.update(column.filter(pc.is_in(column, value_set=value_set)).to_pylist())
     return plain
 
 
-def _add_repairs(values: ValueMatcher, texts: Iterable[str], personal: dict[str, str]) -> None:
-    """Add the values in repairs (JSON by column) of released rows."""
+def _read_repairs(texts: Iterable[str], personal: dict[str, str]) -> Iterator[_Values]:
+    """Yield the values in repairs (JSON by column) of released rows."""
     repaired: dict[str, list[str]] = {}
     for text in texts:
         repairs = json.loads(text)
         for name, column in _match_declared_columns(repairs, personal).items():
             repaired.setdefault(column, []).append(str(repairs[name]))
     for column, written in repaired.items():
-        values.add(column, personal[column], written)
+        yield column, personal[column], pa.array(written, pa.string())
 
 
-def _add_landing_values(values: ValueMatcher, settings: Settings, source: Source, entity: str, run_date: date) -> None:
-    """Add the values in an entity's landing files; of broken files, those in the readable part."""
+def _read_landing(settings: Settings, source: Source, entity: str, run_date: date) -> Iterator[_Values]:
+    """Yield the personal values in an entity's landing files; of broken files, those in the readable part."""
     personal = pii_classes(source, entity)
     if not personal:
         return
@@ -356,19 +358,12 @@ def _add_landing_values(values: ValueMatcher, settings: Settings, source: Source
     except LandingError:
         return  # Without a landing folder the run read no values.
     limits = unpack_limits(settings)
+    read_all = partial(read_blocks, store, source, entity, run_date, [], limits=limits)
     try:
-        delimiter = _find_delimiter(source, entity)
-        raw = _add_blocks(values, read_blocks(store, source, entity, run_date, [], limits=limits), personal, delimiter)
-        if raw:
-            blocks = read_blocks(store, source, entity, run_date, [], limits=limits)
-            values.add(
-                _RAW_COLUMN,
-                "unsplit",
-                _parse_raw_rows(raw, delimiter, lambda fields: _find_non_personal_in_blocks(blocks, fields, personal)),
-            )
+        yield from _read_rows(read_all(), personal, _find_delimiter(source, entity), read_all)
     except (LandingError, StorageError):
         for key in _find_landing_files(store, source.entities[entity], run_date):
-            _add_malformed_file(values, store, key, source, entity, limits)
+            yield from _read_malformed_file(store, key, source, entity, limits)
 
 
 def _find_landing_files(store: Store, entity: Entity, run_date: date) -> list[str]:
@@ -406,40 +401,8 @@ def _find_delimiter(source: Source, entity: str) -> str:
     return delimiter or source.delimiter
 
 
-def _flush_raw_rows(values: ValueMatcher, raw: set[str], delimiter: str) -> None:
-    """Add the fields of malformed rows and clear the set if there are too many rows for memory."""
-    if len(raw) > _MAX_HELD_RAW_ROWS:
-        values.add(_RAW_COLUMN, "unsplit", _extract_fields(raw, delimiter))
-        raw.clear()
-
-
-def _add_blocks(values: ValueMatcher, blocks: Iterable[pa.Table], personal: dict[str, str], delimiter: str) -> set[str]:
-    """Add the values of rows; return the text of malformed rows."""
-    ranks = {name: values.add_column(name, kind) for name, kind in personal.items()}
-    raw: set[str] = set()
-    for block in blocks:
-        for name, rank in ranks.items():
-            for array in block[name].chunks:
-                values.add_array(rank, array)
-        raw.update(text for text in block[_RAW_COLUMN].unique().to_pylist() if text)
-        _flush_raw_rows(values, raw, delimiter)
-    return raw
-
-
-def _find_non_personal_in_blocks(blocks: Iterable[pa.Table], fields: list[str], personal: dict[str, str]) -> set[str]:
-    value_set = pa.array(fields, pa.string())
-    plain: set[str] = set()
-    for block in blocks:
-        for name in block.column_names:
-            if name not in personal and not name.startswith("_"):
-                plain.update(block[name].filter(pc.is_in(block[name], value_set=value_set)).to_pylist())
-    return plain
-
-
-def _add_malformed_file(
-    values: ValueMatcher, store: Store, key: str, source: Source, entity: str, limits: UnpackLimits
-) -> None:
-    """Add the values of a file that cannot be read as declared: personal columns if it has a header, else every field.
+def _read_malformed_file(store: Store, key: str, source: Source, entity: str, limits: UnpackLimits) -> Iterator[_Values]:
+    """Yield the values of a file that cannot be read as declared: personal columns if it has a header, else every field.
 
     The file is read in chunks. Encodings are tried in order up to the first that fits the whole file, as in ingest.
     """
@@ -447,15 +410,38 @@ def _add_malformed_file(
         file = _open_landing_file(store, key)
     except (PermissionError, FileNotFoundError):
         return  # The notebook could not read it either.
+    personal, delimiter = pii_classes(source, entity), _find_delimiter(source, entity)
     with file:
         for encoding in source.encodings(entity):
-            decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)("replace")
-            lines = _LineParser(values, source, entity)
-            for piece in _read_chunks(file, store.href(key), limits):
-                lines.add(decoder.decode(piece))
-            lines.add(decoder.decode(b"", final=True), final=True)
-            if lines.is_decodable:
+            fits, pending = True, ""
+            header: Optional[list[str]] = None
+            places: dict[str, int] = {}
+            for text in _decode(_read_chunks(file, store.href(key), limits), encoding):
+                fits = fits and "\ufffd" not in text and "\x00" not in text
+                pending += text.replace("\x00", "")
+                cut = max(pending.rfind("\n"), pending.rfind("\r")) + 1
+                if not cut and len(pending) > 2 * CHUNK_BYTES:
+                    # A very long line must not fill the memory. It is split between two fields.
+                    cut = pending.rfind(delimiter) + 1 or len(pending)
+                rows = list(_split_lines(filter(None, re.split(r"[\r\n]+", pending[:cut])), delimiter))
+                pending = pending[cut:]
+                if rows and header is None:
+                    header = rows[0]
+                    places = _find_column_positions(header, source, entity)
+                columns = len(header) if header and places else None
+                for name in personal.keys() & places.keys():
+                    found = [row[places[name]] for row in rows if len(row) == columns]
+                    yield name, personal[name], pa.array(found, pa.string())
+                yield _unsplit(_filter_searchable({field for row in rows if len(row) != columns for field in row}))
+            if fits:
                 break
+
+
+def _decode(pieces: Iterable[bytes], encoding: str) -> Iterator[str]:
+    """Yield the text of a file, which always ends with a line break."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)("replace")
+    yield from map(decoder.decode, pieces)
+    yield decoder.decode(b"", final=True) + "\n"
 
 
 def _read_chunks(file: BinaryIO, shown: str, limits: UnpackLimits) -> Iterator[bytes]:
@@ -469,50 +455,6 @@ def _read_chunks(file: BinaryIO, shown: str, limits: UnpackLimits) -> Iterator[b
         yield piece
 
 
-class _LineParser:
-    """Add the values in the lines of a broken file, whose text arrives in chunks."""
-
-    def __init__(self, values: ValueMatcher, source: Source, entity: str) -> None:
-        self._values, self._source, self._entity = values, source, entity
-        self._delimiter = _find_delimiter(source, entity)
-        self._header_read = False
-        self._columns: Optional[int] = None
-        """Number of columns of the header; None without one."""
-        self._ranks: dict[int, int] = {}
-        self._unsplit = values.add_column(_RAW_COLUMN, "unsplit")
-        self._pending = ""
-        self.is_decodable = True
-        """Whether the encoding fits all text so far."""
-
-    def add(self, text: str, *, final: bool = False) -> None:
-        """Add the next chunk of the text."""
-        self.is_decodable = self.is_decodable and "\ufffd" not in text and "\x00" not in text
-        text = self._pending + text.replace("\x00", "")
-        cut = len(text) if final else max(text.rfind("\n"), text.rfind("\r")) + 1
-        if not cut and len(text) > 2 * CHUNK_BYTES:
-            # A very long line must not fill the memory. It is split between two fields.
-            cut = text.rfind(self._delimiter) + 1 or len(text)
-        text, self._pending = text[:cut], text[cut:]
-        rows = list(_split_lines(filter(None, re.split(r"[\r\n]+", text)), self._delimiter))
-        if rows and not self._header_read:
-            self._read_header(rows[0])
-        whole = [row for row in rows if len(row) == self._columns]
-        for place, rank in self._ranks.items():
-            self._values.add_array(rank, pa.array([row[place] for row in whole], pa.string()))
-        others = {field for row in rows if len(row) != self._columns for field in row}
-        self._values.add_array(self._unsplit, pa.array(list(_filter_searchable(others)), pa.string()))
-
-    def _read_header(self, first: list[str]) -> None:
-        self._header_read = True
-        places = _find_column_positions(first, self._source, self._entity)
-        if places:
-            self._columns = len(first)
-            personal = pii_classes(self._source, self._entity)
-            self._ranks = {
-                place: self._values.add_column(name, personal[name]) for name, place in places.items() if name in personal
-            }
-
-
 def _find_column_positions(header: list[str], source: Source, entity: str) -> dict[str, int]:
     """Return the positions of declared columns in the first line of a file; none if that line is not a header."""
     found = {name: find_column(header, name) for name in source.entities[entity].columns}
@@ -524,14 +466,6 @@ def _scan_column(stored: ds.Dataset, name: str, where: Optional[pc.Expression]) 
     for batch in stored.to_batches(columns=[name], filter=where, **_SCAN_OPTIONS):
         if batch.num_rows:
             yield batch.column(0)
-
-
-def _distinct_values(stored: ds.Dataset, name: str, where: Optional[pc.Expression]) -> set[str]:
-    """Return the distinct values of a column."""
-    found: set[str] = set()
-    for array in _scan_column(stored, name, where):
-        found.update(text for text in array.unique().to_pylist() if text)
-    return found
 
 
 def _extract_fields(lines: Iterable[str], delimiter: str) -> set[str]:
