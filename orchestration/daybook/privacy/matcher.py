@@ -7,7 +7,6 @@ text, and ``PersonalValues`` searches the text for the selected values. The sele
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from itertools import islice
 from typing import Any, Callable, Optional
 
 import pyarrow as pa
@@ -35,16 +34,6 @@ _INDEX_BATCH_SIZE = 250_000
 _PREFIX_LENGTH = 8
 """Maximum number of characters by which beginnings and ends are joined."""
 
-_INPUT_SCHEMA = pa.schema(
-    [
-        ("rank", pa.int32()),
-        ("value", pa.string()),
-        ("kind", pa.string()),
-        ("plain", pa.bool_()),
-        ("words", pa.string()),
-        ("local", pa.string()),
-    ]
-)
 _KEYS_SQL = f"""
 WITH found AS (
     SELECT rank, value, words FROM given
@@ -71,12 +60,12 @@ WHERE length(digits) >= {PHONE_TAIL_DIGITS}
 
 def _build_word_rows(rows: list[tuple[int, str, str]]) -> pa.Table:
     """Return rows of the table ``given`` with their words."""
-    columns: list[list[Any]] = [[], [], [], [], [], []]
-    for rank, value, kind in rows:
-        local = " ".join(split_folded_words(value.partition("@")[0])) if kind == "email" else None
-        for column, each in zip(columns, (rank, value, kind, True, " ".join(split_folded_words(value)), local)):
-            column.append(each)
-    return pa.table([pa.array(each, field.type) for each, field in zip(columns, _INPUT_SCHEMA)], schema=_INPUT_SCHEMA)
+    ranks, values, kinds = map(list, zip(*rows))
+    emails = [value.partition("@")[0] if kind == "email" else None for value, kind in zip(values, kinds)]
+    local = [None if text is None else " ".join(split_folded_words(text)) for text in emails]
+    words = [" ".join(split_folded_words(value)) for value in values]
+    columns = {"rank": ranks, "value": values, "kind": kinds, "plain": [True] * len(rows), "words": words}
+    return pa.table({**columns, "local": pa.array(local, pa.string())})
 
 
 def _distinct_searchable(array: pa.Array) -> pa.Array:
@@ -132,10 +121,7 @@ class ValueMatcher:
 
     def add(self, column: str, kind: str, values: Iterable[Optional[str]]) -> None:
         """Add a column's values."""
-        rest = iter(values)
-        self.add_arrays(
-            column, kind, iter(lambda: pa.array(list(islice(rest, _BATCH_SIZE)), pa.string()), pa.array([], pa.string()))
-        )
+        self.add_arrays(column, kind, [pa.array(list(values), pa.string())])
 
     def add_arrays(self, column: str, kind: str, arrays: Iterable[pa.Array]) -> None:
         """Add a column's values, as Arrow arrays."""
@@ -213,10 +199,7 @@ class ValueMatcher:
         self.build_index()
         new = set(texts) - self._prefetched
         self._prefetched |= new
-        wanted = SearchKeys(set(), set(), set(), set())
-        for text in new:
-            for keys, text_keys in zip(wanted, extract_search_keys(text)):
-                keys |= text_keys
+        wanted = SearchKeys(*(set().union(*keys) for keys in zip(*map(extract_search_keys, new))))
         for keys, queried in zip(wanted, self._queried):
             keys -= queried
             queried |= keys

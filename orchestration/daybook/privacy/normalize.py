@@ -48,22 +48,18 @@ class DerivedText:
         """Return the position in the original text of the part from ``start`` up to ``end``."""
         if self._origin is None or start >= end:
             return start, end
-        return self._origin.original_span(self._origin_start(start), self._origin_end(end - 1))
+        return self._origin.original_span(self._origin_span(start)[0], self._origin_span(end - 1)[1])
 
-    def _origin_start(self, position: int) -> int:
+    def _origin_span(self, position: int) -> tuple[int, int]:
+        """Return the position in the origin of the replaced part, or else of the character, at ``position``."""
         found = bisect_right(self._starts, position) - 1
         if found < 0:
-            return position
+            return position, position + 1
         (_, derived_end), (origin_start, origin_end) = self._derived_spans[found], self._origin_spans[found]
-        return origin_start if position < derived_end else origin_end + position - derived_end
-
-    def _origin_end(self, position: int) -> int:
-        """Return the end, exclusive, of the character at ``position``."""
-        found = bisect_right(self._starts, position) - 1
-        if found < 0:
-            return position + 1
-        (_, derived_end), (_, origin_end) = self._derived_spans[found], self._origin_spans[found]
-        return origin_end if position < derived_end else origin_end + position - derived_end + 1
+        if position < derived_end:
+            return origin_start, origin_end
+        start = origin_end + position - derived_end
+        return start, start + 1
 
     def replace_parts(self, parts: Iterable[tuple[int, int, str]]) -> Optional[DerivedText]:
         """Return the text with parts (start, end, replacement) replaced, in their order; None if nothing changes."""

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from daybook.contracts.canonical import subject_column
@@ -40,24 +41,13 @@ _SEARCHABLE_TYPES = re.compile(
 """MIME types of text and JSON in data links, without parameters such as ``; charset=utf-8``."""
 _FORMAT_KEYS = ("kernelspec", "language_info", "tags", "output_type", "name", "execution_count")
 """Keys in the metadata of a notebook or cell, or in an output, whose values belong to the notebook format."""
-_TRUSTED_KEYS = (
-    *(
-        "record",
-        "schema_version",
-        "run_id",
-        "run_date",
-        "env",
-        "source",
-        "title",
-        "currency",
-        "stage",
-        "attempt",
-        "outcome",
-        "permanent",
-    ),
-    *("started_at", "ended_at", "seconds", "usual_seconds", "rows", "peak_memory_bytes", "tables_read", "tables_written"),
-    *("code", "state_machine", "engine"),
-    *("python", "notebook", "html", "redactions", "fingerprint", "packages", "cost", "requests", "phases", "table_seconds"),
+_TRUSTED_KEYS = frozenset(
+    re.findall(
+        r"\w+",
+        "record schema_version run_id run_date env source title currency stage attempt outcome permanent started_at ended_at "
+        "seconds usual_seconds rows peak_memory_bytes tables_read tables_written code state_machine engine python notebook "
+        "html redactions fingerprint packages cost requests phases table_seconds",
+    )
 )
 """Keys of a record whose values are Daybook's own. They are never personal, and readers rely on them."""
 
@@ -323,17 +313,12 @@ def _merge_hits(hits: list[Hit]) -> Iterator[Hit]:
 def _join_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """Join consecutive outputs of the same stream, since a value can be split between two of them."""
     joined: list[NotebookNode] = []
-    pieces: list[list[str]] = []
-    for output in outputs:
-        last = joined[-1] if joined else None
-        if last is not None and output.output_type == last.output_type == "stream" and output.name == last.name:
-            pieces[-1].append(output.text)
-        else:
-            joined.append(output)
-            pieces.append([output.text] if output.output_type == "stream" else [])
-    for output, texts in zip(joined, pieces):
-        if len(texts) > 1:
-            output.text = "".join(texts)
+    for (kind, _), group in groupby(outputs, key=lambda output: (output.output_type, output.get("name"))):
+        pieces = list(group)
+        if kind == "stream":
+            pieces[0].text = "".join(each.text for each in pieces)
+            del pieces[1:]
+        joined += pieces
     return joined
 
 

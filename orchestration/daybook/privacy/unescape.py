@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
-from typing import Optional
+from typing import Callable, Optional
 from urllib.parse import unquote_to_bytes
 
 from daybook.privacy.normalize import DerivedText
@@ -85,7 +85,9 @@ def decode_all(text: str) -> Iterator[DerivedText]:
 
 
 def _decode_escapes(reading: DerivedText) -> Optional[DerivedText]:
-    return reading.replace_parts((*found.span(), _decode_escape(found)) for found in _ESCAPE.finditer(reading.text))
+    return reading.replace_parts(
+        (*found.span(), _ESCAPES[str(found.lastgroup)](found[0])) for found in _ESCAPE.finditer(reading.text)
+    )
 
 
 def _decode_quoted_printable(reading: DerivedText) -> Optional[DerivedText]:
@@ -100,12 +102,9 @@ def _decode_quoted_printable(reading: DerivedText) -> Optional[DerivedText]:
 
 def _decode_payloads(reading: DerivedText) -> Optional[DerivedText]:
     """Return the content of base64 and hex, and numbers without an exponent, one per line; None if there is no text in it."""
-    found = []
-    for each in _ENCODED.finditer(reading.text):
-        content = _decode_payload(each)
-        if content:
-            found.append((*each.span(), content))
-    return reading.extract_parts(found) if found else None
+    return reading.extract_parts(
+        (*each.span(), content) for each in _ENCODED.finditer(reading.text) if (content := _decode_payload(each))
+    )
 
 
 def _decode_payload(found: re.Match[str]) -> Optional[str]:
@@ -169,22 +168,15 @@ def _find_tags(text: str) -> Iterator[tuple[int, int, str]]:
         yield found.start(), end, shown
 
 
-def _decode_escape(found: re.Match[str]) -> str:
-    kind, text = found.lastgroup, found[0]
-    if kind == "nothing":
-        return ""
-    if kind == "entity":
-        return html.unescape(text)
-    if kind == "units":
-        units = bytes.fromhex("".join(text.split("\\u")))
-        return units.decode("utf-16-be", errors="replace")
-    if kind == "wide":
-        number = int(text[2:], 16)
-        return chr(number) if number < 0x110000 else text
-    if kind == "bytes":
-        return _utf8_or_latin1(bytes.fromhex(text.replace("\\x", "")))
-    if kind == "octal":
-        return _utf8_or_latin1(bytes(int(each, 8) for each in text.split("\\")[1:]))
-    if kind == "quoted":
-        return _utf8_or_latin1(unquote_to_bytes(text))
-    return " " if kind == "control" else text[1]
+_ESCAPES: dict[str, Callable[[str], str]] = {
+    "nothing": lambda text: "",
+    "entity": html.unescape,
+    "units": lambda text: bytes.fromhex(text.replace("\\u", "")).decode("utf-16-be", errors="replace"),
+    "wide": lambda text: chr(int(text[2:], 16)) if int(text[2:], 16) < 0x110000 else text,
+    "bytes": lambda text: _utf8_or_latin1(bytes.fromhex(text.replace("\\x", ""))),
+    "octal": lambda text: _utf8_or_latin1(bytes(int(each, 8) for each in text.split("\\")[1:])),
+    "quoted": lambda text: _utf8_or_latin1(unquote_to_bytes(text)),
+    "control": lambda text: " ",
+    "plain": lambda text: text[1],
+}
+"""How the groups of ``_ESCAPE`` are decoded."""

@@ -376,12 +376,8 @@ def _fold_spacing(text: str) -> str:
 
 def _common_prefix_length(words: tuple[str, ...], others: tuple[str, ...]) -> int:
     """Return the number of equal words at the beginning."""
-    count = 0
-    for word, other in zip(words, others):
-        if word != other:
-            break
-        count += 1
-    return count
+    different = (index for index, (word, other) in enumerate(zip(words, others)) if word != other)
+    return next(different, min(len(words), len(others)))
 
 
 def _is_standalone_number(text: str, start: int, end: int) -> bool:
