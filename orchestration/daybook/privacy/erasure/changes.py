@@ -21,11 +21,12 @@ from daybook.lake.rewrite import StoredTable, rewrite_partitions
 from daybook.lake.table_properties import RESTRICTED_LAYERS, pseudonym_columns
 from daybook.lake.tables import PARTITION_COLUMN, Lake
 from daybook.privacy.erasure.free_text import FreeTextColumns, find_partitions, replace_in_columns
-from daybook.privacy.erasure.masking import build_masker, remove_person
-from daybook.privacy.erasure.plan import ERASURE_PLAN
+from daybook.privacy.erasure.masking import build_masker, remove_person, replace_column
+from daybook.privacy.erasure.plan import ERASURE_PLAN, ERASURE_WRITER
 from daybook.privacy.erasure.subjects import ERASED_TABLE, RowAddress, match_addresses
 from daybook.privacy.erasure.terms import (
     SearchTerms,
+    contains_any,
     contains_certain,
     raw_row_matches,
     replace_certain,
@@ -36,8 +37,6 @@ from daybook.sources import Source
 
 RELEASES = "quarantine.releases"
 """Rows that users released from quarantine, with their repairs; see ``daybook.notebook.releases``."""
-ERASURE_WRITER = "erasure"
-"""Name of the writer in the commits of an erasure."""
 DAMAGE_ERRORS = (pa.ArrowException, DeltaError, LakeError, OSError)
 """Errors of a table whose files or log are damaged."""
 
@@ -133,7 +132,7 @@ class ChangePlanner:
             return [TableChange(table, each, partial(self._replace_in_releases, table, terms)) for each in sorted(partitions)]
         if table not in self.free_text:
             return []
-        partitions = find_partitions(table, self.free_text[table], terms.free_text)
+        partitions = find_partitions(table, dict.fromkeys(self.free_text[table], partial(contains_any, values=terms.free_text)))
         return [TableChange(table, each or None, partial(self._replace_free_text, table, terms)) for each in sorted(partitions)]
 
     def _bronze_of(self, table: StoredTable) -> dict[str, StoredTable]:
@@ -174,7 +173,8 @@ class ChangePlanner:
         own = self.addresses_in(table)
         addresses = self.addresses.get(table.development, {}) if table.full_name == RELEASES else own
         dates = {each.run_date.isoformat() for each in addresses}
-        dates |= _find_dates_mentioning(table, terms, self._unstructured_columns(table))
+        matches = {name: raw_row_matches if name == "_raw" else contains_certain for name in self._unstructured_columns(table)}
+        dates |= find_partitions(table, {name: partial(match, terms=terms) for name, match in matches.items()})
         return [TableChange(table, each, partial(self._mask_rows, table, own, terms)) for each in sorted(dates)]
 
     def _unstructured_columns(self, table: StoredTable) -> list[str]:
@@ -193,11 +193,10 @@ class ChangePlanner:
             day = rows.column(PARTITION_COLUMN).to_pylist()[0]
             rows = build_masker(self.source, table.name, self.salt).mask_rows(rows, match_addresses(rows, own), day)
         for name in set(self._unstructured_columns(table)) & set(rows.column_names):
-            position = rows.schema.get_field_index(name)
-            if pa.types.is_string(rows.schema.field(position).type):
+            if pa.types.is_string(rows.schema.field(name).type):
                 clean = replace_in_raw_row if name == "_raw" else replace_certain
                 values = [None if text is None else clean(text, terms) for text in rows.column(name).to_pylist()]
-                rows = rows.set_column(position, rows.schema.field(position), pa.array(values, pa.string()))
+                rows = replace_column(rows, name, values)
         if rows.equals(before):
             return None
         self.rows[table.display_name] += sum(old != new for old, new in zip(before.to_pylist(), rows.to_pylist()))
@@ -240,17 +239,3 @@ def _digest_row(row: Mapping[str, Any]) -> str:
     landed = {column_key(name): text for name, text in row.items() if name not in technical and text is not None}
     texts = [f"{key}={landed[key]}" for key in sorted(landed)]
     return hashlib.md5("\x1f".join(texts).encode(), usedforsecurity=False).hexdigest()
-
-
-def _find_dates_mentioning(table: StoredTable, terms: SearchTerms, columns: list[str]) -> set[str]:
-    """Return the dates of a table's rows that certainly mention the person in one of the columns."""
-    found: set[str] = set()
-    names = [name for name in columns if name in table.columns]
-    for batch in open_dataset(table.open()).scanner(columns=[PARTITION_COLUMN, *names]).to_batches():
-        days = batch.column(0).to_pylist()
-        for name, column in zip(names, batch.columns[1:]):
-            if pa.types.is_string(column.type):
-                matches = raw_row_matches if name == "_raw" else contains_certain
-                texts = column.to_pylist()
-                found.update(day.isoformat() for day, text in zip(days, texts) if text and matches(text, terms))
-    return found

@@ -42,11 +42,12 @@ from daybook.lake.rewrite import (
 from daybook.lake.table_properties import RESTRICTED_LAYERS, pseudonym_columns
 from daybook.lake.tables import PARTITION_COLUMN, Lake
 from daybook.privacy import Keys, apply_keys, load_keys
-from daybook.privacy.erasure.changes import DAMAGE_ERRORS, ERASURE_WRITER, ChangePlanner, TableChange
+from daybook.privacy.erasure.changes import DAMAGE_ERRORS, ChangePlanner, TableChange
 from daybook.privacy.erasure.files import format_reason
 from daybook.privacy.erasure.free_text import find_free_text_columns
 from daybook.privacy.erasure.plan import (
     ERASURE_PLAN,
+    ERASURE_WRITER,
     PlanRow,
     add_plan_files,
     list_unfinished,

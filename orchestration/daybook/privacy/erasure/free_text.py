@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Callable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +16,7 @@ from daybook.lake.delta import open_dataset
 from daybook.lake.rewrite import StoredTable
 from daybook.lake.table_properties import RESTRICTED_LAYERS, pseudonym_columns
 from daybook.lake.tables import PARTITION_COLUMN
-from daybook.privacy.erasure.masking import is_text
+from daybook.privacy.erasure.masking import is_text, replace_column
 from daybook.privacy.erasure.terms import contains_any, replace_values
 from daybook.sources import Source
 
@@ -95,14 +96,24 @@ def _list_key_columns(table: StoredTable, source: Source) -> set[str]:
     return set(map(column_key, keys))
 
 
-def find_partitions(table: StoredTable, columns: Collection[str], values: Collection[str]) -> set[str]:
-    """Return the partitions with one of the values in one of the columns; ``""`` for a table without partitions."""
+def find_partitions(table: StoredTable, matches: Mapping[str, Callable[[str], bool]]) -> set[str]:
+    """Return the partitions with a match in a column of text; ``""`` for a table without partitions.
+
+    Parameters
+    ----------
+    table
+        The table. Its columns that are not in ``matches`` are not read.
+    matches
+        By column, a function that returns whether any of several texts, joined by line breaks, has a match.
+    """
     by = list(table.open().metadata().partition_columns)[:1]
+    stored = open_dataset(table.open())
+    names = [field.name for field in stored.schema if field.name in matches and is_text(field.type)]
     found: set[str] = set()
-    for batch in open_dataset(table.open()).scanner(columns=[*by, *columns]).to_batches():
+    for batch in stored.scanner(columns=[*by, *names]).to_batches():
         for value in pc.unique(batch.column(0)) if by else [None]:
             rows = batch.filter(pc.equal(batch.column(0), value)) if by else batch
-            if any(contains_any(_join_values(rows.column(name)), values) for name in columns):
+            if any(matches[name](_join_values(rows.column(name))) for name in names):
                 found.add(str(value) if by else "")
     return found
 
@@ -111,14 +122,13 @@ def replace_in_columns(rows: pa.Table, columns: Iterable[str], values: Collectio
     """Return the rows without the values in these columns, and the number of rows that changed by column."""
     counts = {}
     for name in columns:
-        position = rows.schema.get_field_index(name)
-        column, field = rows.column(position), rows.schema.field(position)
+        column = rows.column(name)
         if not contains_any(_join_values(column), values):
             continue
         texts = {text: replace_values(text, values) for text in pc.unique(column).to_pylist() if text}
         cleaned = [texts.get(text, text) for text in column.to_pylist()]
         counts[name] = sum(old != new for old, new in zip(column.to_pylist(), cleaned))
-        rows = rows.set_column(position, field, pa.array(cleaned, field.type))
+        rows = replace_column(rows, name, cleaned)
     return rows, counts
 
 

@@ -44,13 +44,10 @@ class RowMasker:
             kind = self.personal.get(column_key(name))
             if kind is None and column_key(name) not in self.place_columns and name != "_raw":
                 continue
-            position = rows.schema.get_field_index(name)
-            field = rows.schema.field(position)
-            values = [
-                self._mask_value(value, kind, name, day, text=is_text(field.type)) if hit else value
-                for value, hit in zip(rows.column(position).to_pylist(), chosen)
-            ]
-            rows = rows.set_column(position, field, pa.array(values, field.type))
+            text = is_text(rows.schema.field(name).type)
+            pairs = zip(rows.column(name).to_pylist(), chosen)
+            values = [self._mask_value(value, kind, name, day, text=text) if hit else value for value, hit in pairs]
+            rows = replace_column(rows, name, values)
         return rows
 
     def _mask_value(self, value: Any, kind: Optional[str], name: str, day: date, *, text: bool) -> Any:
@@ -101,10 +98,7 @@ def remove_person(name: str, rows: pa.Table, pseudonyms: Collection[str]) -> Opt
     if contract is None or matching_columns(held, contract.required):
         return rows.filter(pa.array([not hit for hit in hits])), count
     for each in [*held, *matching_columns(rows.column_names, _masked_columns())]:
-        position = rows.schema.get_field_index(each)
-        field = rows.schema.field(position)
-        values = [None if hit else value for value, hit in zip(rows.column(position).to_pylist(), hits)]
-        rows = rows.set_column(position, field, pa.array(values, field.type))
+        rows = replace_column(rows, each, [None if hit else value for value, hit in zip(rows.column(each).to_pylist(), hits)])
     return rows, count
 
 
@@ -126,6 +120,12 @@ def _find_place_columns(source: Source, entity: str) -> set[str]:
                     if (column.table or select.from_).lower() == entity.lower():
                         found.add(column_key(column.name))
     return found
+
+
+def replace_column(rows: pa.Table, name: str, values: list[Any]) -> pa.Table:
+    """Return the rows with other values in a column, of the same type."""
+    field = rows.schema.field(name)
+    return rows.set_column(rows.schema.get_field_index(name), field, pa.array(values, field.type))
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -7,7 +7,8 @@ rows, and the names and SHA-256 of files with values of the person, but no value
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Literal, Optional
 
 import pyarrow as pa
 
@@ -15,41 +16,27 @@ from daybook.contracts.canonical import subject_column
 from daybook.lake.rewrite import StoredTable, read_table, remove_history, write_rows
 from daybook.privacy.erasure.subjects import RowAddress, table_uri
 
+ERASURE_WRITER = "erasure"
+"""Name of the writer in the commits of an erasure."""
 ERASURE_PLAN = "control.erasure_plan"
 """Addresses of rows and names of files of the persons whose erasure is unfinished."""
-_BY = "erasure"
-_COLUMNS = {
-    "salt": pa.string(),
-    "development": pa.string(),
-    "entity": pa.string(),
-    "row_date": pa.date32(),
-    "file": pa.string(),
-    "number": pa.int64(),
-    "layer": pa.string(),
-    "held_by": pa.string(),
-    "sha256": pa.string(),
-    "why": pa.string(),
-    "told": pa.string(),
-}
-"""The columns of the plan besides the pseudonym."""
+_TEXTS = ("salt", "development", "entity", "file", "layer", "held_by", "sha256", "why", "told")
+"""The columns of text of the plan besides the pseudonym."""
 PlanRow = dict[str, Any]
 """An address, a file (``held_by``), or the reason of an erasure and ``told``, the counts for its record (JSON)."""
 
 
-def _plan_schema() -> pa.Schema:
-    return pa.schema({subject_column(): pa.string(), **_COLUMNS})
-
-
-def read_plan(root: str, pseudonyms: Collection[str]) -> list[PlanRow]:
-    """Return the plan's rows for some pseudonyms."""
-    subject = subject_column()
-    return [row for row in _read_all(root) if row[subject] in pseudonyms]
+def read_plan(root: str, pseudonyms: Optional[Collection[str]] = None) -> list[PlanRow]:
+    """Return the plan's rows for some pseudonyms, or all rows."""
+    rows, subject = read_table(table_uri(root, ERASURE_PLAN)), subject_column()
+    found: list[PlanRow] = [] if rows is None else rows.to_pylist()
+    return [row for row in found if pseudonyms is None or row[subject] in pseudonyms]
 
 
 def list_unfinished(root: str) -> set[str]:
     """Return the pseudonyms of persons whose erasure is unfinished."""
     subject = subject_column()
-    return {row[subject] for row in _read_all(root)}
+    return {row[subject] for row in read_plan(root)}
 
 
 def parse_address(row: PlanRow) -> RowAddress:
@@ -87,59 +74,40 @@ def write_plan(
     """
     subject = subject_column()
     rows: list[PlanRow] = [
-        {
-            subject: person,
-            "salt": salt,
-            "development": user,
-            "entity": each.entity,
-            "row_date": each.run_date,
-            "file": each.file,
-            "number": each.number,
-            "layer": each.layer,
-        }
+        {subject: person, "salt": salt, "development": user, "row_date": each.run_date, **asdict(each)}
         for user, found in addresses.items()
         for each, person in found.items()
     ]
-    reason = {"salt": salt, "development": "", "why": why, "told": counts}
-    rows += [{subject: person, **reason} for person in sorted(pseudonyms)]
-    _append_rows(root, rows + _build_file_rows(salt, pseudonyms, files))
+    rows += [{subject: person, "salt": salt, "why": why, "told": counts} for person in sorted(pseudonyms)]
+    _write_rows(root, rows + _build_file_rows(salt, pseudonyms, files), "append")
 
 
 def add_plan_files(root: str, salt: str, pseudonyms: Collection[str], files: Mapping[str, str]) -> None:
     """Add files in which a try has found the person."""
     if files:
-        _append_rows(root, _build_file_rows(salt, pseudonyms, files))
+        _write_rows(root, _build_file_rows(salt, pseudonyms, files), "append")
 
 
 def remove_from_plan(root: str, pseudonyms: Collection[str]) -> None:
     """Remove persons from the plan and from its old versions."""
-    rows = _read_all(root)
-    if not rows:
-        return
-    subject = subject_column()
-    others = [row for row in rows if row[subject] not in pseudonyms]
-    uri = table_uri(root, ERASURE_PLAN)
-    write_rows(uri, pa.Table.from_pylist(others, _plan_schema()), mode="overwrite", by=_BY, table=ERASURE_PLAN)
-    layer, name = ERASURE_PLAN.split(".")
-    remove_history(StoredTable(uri, layer, name))
+    rows, subject = read_plan(root), subject_column()
+    if rows:
+        _write_rows(root, [row for row in rows if row[subject] not in pseudonyms], "overwrite")
+        remove_history(StoredTable(table_uri(root, ERASURE_PLAN), *ERASURE_PLAN.split(".")))
 
 
 def _build_file_rows(salt: str, pseudonyms: Collection[str], files: Mapping[str, str]) -> list[PlanRow]:
     # One row for each person, so that finishing the erasure of one keeps the file for the others.
     subject = subject_column()
     return [
-        {subject: person, "salt": salt, "development": "", "held_by": file, "sha256": digest}
+        {subject: person, "salt": salt, "held_by": file, "sha256": digest}
         for person in sorted(pseudonyms)
         for file, digest in sorted(files.items())
     ]
 
 
-def _append_rows(root: str, rows: list[PlanRow]) -> None:
-    write_rows(
-        table_uri(root, ERASURE_PLAN), pa.Table.from_pylist(rows, _plan_schema()), mode="append", by=_BY, table=ERASURE_PLAN
-    )
-
-
-def _read_all(root: str) -> list[PlanRow]:
-    rows = read_table(table_uri(root, ERASURE_PLAN))
-    return [] if rows is None else list(rows.to_pylist())
+def _write_rows(root: str, rows: list[PlanRow], mode: Literal["append", "overwrite"]) -> None:
+    texts = dict.fromkeys((subject_column(), *_TEXTS), pa.string())
+    schema = pa.schema({**texts, "row_date": pa.date32(), "number": pa.int64()})
+    table = pa.Table.from_pylist(rows, schema)
+    write_rows(table_uri(root, ERASURE_PLAN), table, mode=mode, by=ERASURE_WRITER, table=ERASURE_PLAN)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Callable, NamedTuple, Optional
 
 from daybook.contracts.columns import column_key
 from daybook.privacy.erasure.files import READ_ERRORS, FileText, TextReader, format_reason, list_files
@@ -69,34 +69,14 @@ def search_files(
     free_text_columns
         Keys of columns of free text that the user names, by prefix of a file's full name.
     """
-    result = SearchResult()
     columns = frozenset(map(column_key, personal_columns))
-    reader = TextReader(_overlap_length(terms), limits, tuple(encodings))
-    suspected = {name for name, _ in held}
-    for uri in dict.fromkeys(places.values()):
-        for item in list_files(uri, result.unsearched):
-            name = item.name
-            allowed_here = {each for prefix, values in allowed.items() if name.startswith(prefix) for each in values}
-            free_text = {each for prefix, keys in free_text_columns.items() if name.startswith(prefix) for each in keys}
-            try:
-                with item.open() as file:
-                    try:
-                        texts = reader.read(file, name)
-                        match = next(_find_matches(name[len(uri) :], texts, terms, columns, allowed_here, free_text), None)
-                    except READ_ERRORS as error:
-                        match, result.unsearched[name] = None, format_reason(error)
-                    if match or name in suspected:
-                        digest = _digest_file(file)
-                        if not match and (name, digest) in held:
-                            match = "unchanged since an earlier try found the person in it"
-                        if match:
-                            result.matches[name], result.digests[name] = match, digest
-            except FileNotFoundError:
-                continue  # The file was removed after the listing.
-            except READ_ERRORS as error:
-                result.unsearched[name] = format_reason(error)
-            result.files += 1
-    return result
+
+    def find_match(uri: str, name: str, texts: Iterable[FileText]) -> Optional[str]:
+        allowed_here = {each for prefix, values in allowed.items() if name.startswith(prefix) for each in values}
+        free_text = {each for prefix, keys in free_text_columns.items() if name.startswith(prefix) for each in keys}
+        return next(_find_matches(name[len(uri) :], texts, terms, columns, allowed_here, free_text), None)
+
+    return _search(places.values(), TextReader(_overlap_length(terms), limits, tuple(encodings)), find_match, held)
 
 
 class LandingMatches(NamedTuple):
@@ -110,21 +90,45 @@ def search_landing(
     uri: str, terms: SearchTerms, limits: UnpackLimits = DEFAULT_LIMITS, encodings: Iterable[str] = ()
 ) -> LandingMatches:
     """Search the landing files under a URI, which belong to the source and are never changed."""
-    result = LandingMatches([], {})
+
+    def find_match(_uri: str, _name: str, texts: Iterable[FileText]) -> Optional[str]:
+        # In binary data, a short id can occur by chance.
+        found = any(contains_any(each.text, terms.everywhere if each.binary else terms.all) for each in texts)
+        return "its text" if found else None
+
     reader = TextReader(_overlap_length(terms), limits, tuple(encodings), embedded=False)
-    for item in list_files(uri, result.unreadable):
-        try:
-            with item.open() as file:
-                # In binary data, a short id can occur by chance.
-                if any(
-                    contains_any(each.text, terms.everywhere if each.binary else terms.all)
-                    for each in reader.read(file, item.name)
-                ):
-                    result.files.append(item.name)
-        except FileNotFoundError:
-            continue
-        except READ_ERRORS as error:
-            result.unreadable[item.name] = format_reason(error)
+    result = _search([uri], reader, find_match)
+    return LandingMatches(list(result.matches), result.unsearched)
+
+
+def _search(
+    uris: Iterable[str],
+    reader: TextReader,
+    find_match: Callable[[str, str, Iterable[FileText]], Optional[str]],
+    held: Collection[tuple[str, str]] = (),
+) -> SearchResult:
+    """Search every file under some URIs with a function of the URI, the file's name and its texts."""
+    result = SearchResult()
+    suspected = {name for name, _ in held}
+    for uri in dict.fromkeys(uris):
+        for name, open_file in list_files(uri, result.unsearched):
+            try:
+                with open_file() as file:
+                    try:
+                        match = find_match(uri, name, reader.read(file, name))
+                    except READ_ERRORS as error:
+                        match, result.unsearched[name] = None, format_reason(error)
+                    if match or name in suspected:
+                        digest = _digest_file(file)
+                        if not match and (name, digest) in held:
+                            match = "unchanged since an earlier try found the person in it"
+                        if match:
+                            result.matches[name], result.digests[name] = match, digest
+            except FileNotFoundError:
+                continue  # The file was removed after the listing.
+            except READ_ERRORS as error:
+                result.unsearched[name] = format_reason(error)
+            result.files += 1
     return result
 
 
