@@ -90,12 +90,9 @@ def add_key(location: str) -> Keys:
         return keys
     path = Path(location)
     load_keys(location)
-    with wrap_write_errors(path), _lock_folder(path.parent) as folder:
-        _remove_drafts(path)
+    with wrap_write_errors(path), _lock_key_file(path):
         keys = (*_read_key_file(path), secrets.token_bytes(_KEY_BYTES))
-        draft = _write_draft(path, _format_keys(keys))
-        draft.replace(path)
-        os.fsync(folder)  # Otherwise a power failure could restore the old keys after tables got the new one.
+        _write_draft(path, _format_keys(keys)).replace(path)
     return keys
 
 
@@ -108,8 +105,7 @@ def _read_key_file(path: Path) -> Keys:
 def _create_key_file(path: Path) -> None:
     """Create the first key. It is written under another name and linked, so that concurrent first uses get the same key."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock_folder(path.parent) as folder:
-        _remove_drafts(path)
+    with _lock_key_file(path):
         draft = _write_draft(path, secrets.token_bytes(_KEY_BYTES))
         try:
             os.link(draft, path)
@@ -117,14 +113,6 @@ def _create_key_file(path: Path) -> None:
             pass  # Another process created the key first, and that key is used.
         finally:
             draft.unlink()
-        os.fsync(folder)
-
-
-def _remove_drafts(path: Path) -> None:
-    """Remove drafts of killed writers beside the file. A backup has another name than a draft."""
-    for left in path.parent.iterdir():
-        if left.name.startswith(_draft_prefix(path)):
-            left.unlink()
 
 
 def _draft_prefix(path: Path) -> str:
@@ -141,14 +129,18 @@ def _write_draft(path: Path, content: bytes) -> Path:
 
 
 @contextmanager
-def _lock_folder(folder: Path) -> Iterator[int]:
-    """Lock a folder for writing keys, and yield its file descriptor. The lock ends with the process."""
-    handle = os.open(folder, os.O_RDONLY)
+def _lock_key_file(path: Path) -> Iterator[None]:
+    """Lock the folder of a key file for a change, and sync it afterwards. The lock ends with the process."""
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield handle
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        for left in path.parent.iterdir():  # Drafts of killed writers. A backup has another name than a draft.
+            if left.name.startswith(_draft_prefix(path)):
+                left.unlink()
+        yield
+        os.fsync(folder)  # Otherwise a power failure could restore the old keys after tables got the new one.
     finally:
-        os.close(handle)
+        os.close(folder)
 
 
 def _read_secret(location: str) -> Keys:

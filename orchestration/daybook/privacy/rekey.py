@@ -109,11 +109,9 @@ def _rekey_table(table: StoredTable, keys: Keys, old_generation: int) -> bool:
 
     def change(batch: pa.RecordBatch) -> pa.RecordBatch:
         for name in columns:
-            position = batch.schema.get_field_index(name)
-            values = [None if text is None else apply_keys(keys, text, since) for text in batch.column(position).to_pylist()]
-            batch = batch.set_column(
-                position, batch.schema.field(position), pa.array(values, batch.schema.field(position).type)
-            )
+            field = batch.schema.field(name)
+            values = [None if text is None else apply_keys(keys, text, since) for text in batch.column(name).to_pylist()]
+            batch = batch.set_column(batch.schema.get_field_index(name), field, pa.array(values, field.type))
         return batch
 
     return rewrite_table(

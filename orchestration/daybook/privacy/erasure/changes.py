@@ -7,7 +7,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any, Callable, NamedTuple, Optional
 
 import pyarrow as pa
@@ -82,9 +83,7 @@ class ChangePlanner:
             columns = sorted(matching_columns(table.columns, pseudonym_columns()))
             if table.full_name in (ERASED_TABLE, ERASURE_PLAN) or not columns:
                 continue
-            condition = pc.scalar(False)
-            for name in columns:
-                condition = condition | pc.field(name).isin(sorted(self.pseudonyms))
+            condition = reduce(or_, (pc.field(name).isin(sorted(self.pseudonyms)) for name in columns))
             partition_columns = list(table.open().metadata().partition_columns)
             try:
                 rows = open_dataset(table.open()).to_table(columns=[*partition_columns, *columns], filter=condition)

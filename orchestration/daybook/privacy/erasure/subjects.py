@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Optional
+from typing import Optional
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,11 +22,16 @@ from daybook.lake.rewrite import read_table
 from daybook.lake.tables import PARTITION_COLUMN, Lake
 from daybook.privacy import ERASED_PREFIX, Keys, pseudonym_function
 from daybook.settings import Settings
-from daybook.sources import Entity, Source
+from daybook.sources import Source
 from daybook.sources.compression import unpack_limits
 from daybook.sources.files import read_blocks
 from daybook.sources.mapping import literal, quote, typed_sql
 from daybook.storage import Store
+
+_ADDRESS = f"{PARTITION_COLUMN}, _source_file, _row_number"
+_NO_ROWS = (
+    f"(SELECT NULL::DATE AS {PARTITION_COLUMN}, NULL::VARCHAR AS _source_file, NULL::BIGINT AS _row_number) AS n WHERE FALSE"
+)
 
 ERASED_TABLE = "control.erased"
 """Pseudonyms of erased persons, with which ingest masks their rows in later landings."""
@@ -64,10 +69,10 @@ class SubjectFinder:
         source: Source,
         keys: Keys,
         timezone: str,
-        landing: Optional[Mapping[str, pa.Table]] = None,
+        landing: Mapping[str, pa.Table] = {},
         day: Optional[date] = None,
     ) -> None:
-        """Prepare the views. ``landing`` holds the rows of ``day``, which replace those in bronze."""
+        """Prepare the views. With ``day``, the rows in ``landing`` replace those of the day in bronze."""
         if not source.people:
             raise UsageError(
                 f"params/sources/{source.name}.yaml has no key people; add it with, for each entity with rows of persons, "
@@ -76,25 +81,25 @@ class SubjectFinder:
         self.source = source
         self._engine = DuckDBEngine(lake, timezone)
         self._engine.add_text_function("pseudonym", pseudonym_function(keys))
-        for name, entity in source.entities.items():
-            if landing is not None:
+        self._views = {(name, "bronze"): name for name in source.people}
+        for name in source.entities:
+            relations = self._find_relation(f"bronze.{name}", day)
+            if day is not None:
                 self._engine.register(f"_landing_{name}", landing[name])
-            stored = self._stored_columns(f"bronze.{name}")
-            self._engine.define(name, _entity_sql(source, name, entity, stored, landing, day))
-        self._layers = {name: {"bronze": name} for name in source.people}
-        if landing is None:
-            for name in source.people:
-                stored = self._stored_columns(f"quarantine.{name}")
-                if stored is not None:
-                    self._layers[name]["quarantine"] = f"_quarantine_{name}"
-                    sql = _entity_sql(source, name, source.entities[name], stored, None, None, layer="quarantine")
-                    self._engine.define(f"_quarantine_{name}", sql)
+                landed = f"(SELECT *, DATE '{day.isoformat()}' AS {PARTITION_COLUMN} FROM _landing_{name}) AS l"
+                relations[landed] = landing[name].column_names
+            self._engine.define(name, _entity_sql(source, name, relations))
+        for name in source.people if day is None else ():
+            if relations := self._find_relation(f"quarantine.{name}", None):
+                view = self._views[name, "quarantine"] = f"_quarantine_{name}"
+                self._engine.define(view, _entity_sql(source, name, relations))
 
-    def _stored_columns(self, table: str) -> Optional[list[str]]:
-        """Return the columns of a stored table; None if the table does not exist."""
+    def _find_relation(self, table: str, excluded: Optional[date]) -> dict[str, list[str]]:
+        """Return SQL for the rows of a table, except those of a day, with the table's columns; empty if there is no table."""
         if not self._engine.lake.exists(table):
-            return None
-        return list(self._engine.query(f"SELECT * FROM {table} LIMIT 0").columns)
+            return {}
+        where = f" WHERE {PARTITION_COLUMN} <> DATE '{excluded.isoformat()}'" if excluded else ""
+        return {f"{table}{where}": list(self._engine.query(f"SELECT * FROM {table} LIMIT 0").columns)}
 
     def find_rows(self, pseudonyms: Iterable[str], *, day: Optional[date] = None) -> dict[RowAddress, str]:
         """Return the rows of some pseudonyms, each with its pseudonym, of one business date or all.
@@ -111,7 +116,7 @@ class SubjectFinder:
     def list_values_of_others(self, pseudonyms: Iterable[str]) -> Iterable[str]:
         """Yield every personal value and whole name of all persons with other pseudonyms."""
         listed = ", ".join(literal(each) for each in sorted(pseudonyms)) or "''"
-        for name, view in ((name, view) for name, layers in self._layers.items() for view in layers.values()):
+        for (name, _), view in self._views.items():
             columns = [f"CAST({quote(column)} AS VARCHAR)" for column in sorted(self.source.personal_columns()[name])]
             names = ", ".join(quote(column) for column in list_name_columns(self.source, name))
             columns += [f"concat_ws(' ', {names})"] if names else []
@@ -126,13 +131,10 @@ class SubjectFinder:
         if day is not None:
             condition = f"{PARTITION_COLUMN} = DATE '{day.isoformat()}' AND {condition}"
         found: dict[RowAddress, str] = {}
-        for name, layers in self._layers.items():
-            for layer, view in layers.items():
-                persons = self._persons_sql(name, view)
-                rows = self._engine.rows(
-                    f"SELECT {PARTITION_COLUMN}, _source_file, _row_number, _person FROM ({persons}) AS p WHERE {condition}"
-                )
-                found.update({RowAddress(name, day, file, number, layer): person for day, file, number, person in rows})
+        for (name, layer), view in self._views.items():
+            persons = self._persons_sql(name, view)
+            rows = self._engine.rows(f"SELECT {_ADDRESS}, _person FROM ({persons}) AS p WHERE {condition}")
+            found.update({RowAddress(name, day, file, number, layer): person for day, file, number, person in rows})
         return found
 
     def _persons_sql(self, name: str, view: str) -> str:
@@ -202,37 +204,16 @@ def list_name_columns(source: Source, entity: str) -> list[str]:
     return [name for name, column in source.entities[entity].columns.items() if column.pii == "name"]
 
 
-def _entity_sql(
-    source: Source,
-    name: str,
-    entity: Entity,
-    stored: Optional[list[str]],
-    landing: Optional[Mapping[str, pa.Table]],
-    day: Optional[date],
-    layer: str = "bronze",
-) -> str:
-    """Return SQL for the landed rows of an entity, typed as in its mapping, with their addresses."""
-    parts = []
-    if stored is not None:
-        other = f" WHERE {PARTITION_COLUMN} <> DATE '{day.isoformat()}'" if landing is not None and day else ""
-        texts = _text_columns_sql(entity, stored)
-        parts.append(f"SELECT {texts}, {PARTITION_COLUMN}, _source_file, _row_number FROM {layer}.{name}{other}")
-    if landing is not None and day:
-        texts = _text_columns_sql(entity, landing[name].column_names)
-        parts.append(
-            f"SELECT {texts}, DATE '{day.isoformat()}' AS {PARTITION_COLUMN}, _source_file, _row_number FROM _landing_{name}"
-        )
-    if not parts:
-        address = f"CAST(NULL AS DATE) AS {PARTITION_COLUMN}, CAST(NULL AS VARCHAR) AS _source_file"
-        parts.append(f"SELECT {_text_columns_sql(entity, [])}, {address}, CAST(NULL AS BIGINT) AS _row_number WHERE 1 = 0")
-    typed = [f"{typed_sql(column, spec, source.null_values)} AS {quote(column)}" for column, spec in entity.columns.items()]
-    landed = " UNION ALL ".join(parts)
-    return f"SELECT {', '.join(typed)}, {PARTITION_COLUMN}, _source_file, _row_number FROM ({landed}) AS landed"
+def _entity_sql(source: Source, name: str, relations: Mapping[str, list[str]]) -> str:
+    """Return SQL for the landed rows of an entity, typed as in its mapping, with their addresses.
 
-
-def _text_columns_sql(entity: Entity, stored: list[Any]) -> str:
-    """Return SQL for the entity's columns as text; NULL for a column that the rows lack."""
-    landed = {column: find_column(stored, column) for column in entity.columns}
-    return ", ".join(
-        f"CAST({quote(name) if name else 'NULL'} AS VARCHAR) AS {quote(column)}" for column, name in landed.items()
-    )
+    ``relations`` are what the rows are selected from, with its columns. A column that it lacks is NULL.
+    """
+    columns = source.entities[name].columns
+    selects = []
+    for relation, stored in (relations or {_NO_ROWS: []}).items():
+        found = ((column, find_column(stored, column)) for column in columns)
+        texts = (f"CAST({quote(each) if each else 'NULL'} AS VARCHAR) AS {quote(column)}" for column, each in found)
+        selects.append(f"SELECT {', '.join(texts)}, {_ADDRESS} FROM {relation}")
+    typed = (f"{typed_sql(column, spec, source.null_values)} AS {quote(column)}" for column, spec in columns.items())
+    return f"SELECT {', '.join(typed)}, {_ADDRESS} FROM ({' UNION ALL '.join(selects)}) AS landed"
