@@ -111,7 +111,6 @@ class ValueMatcher:
         self._connect = connect
         self._max_in_memory = max_in_memory
         self._columns: list[tuple[str, str]] = []
-        self._memory_ranks: dict[tuple[str, str], int] = {}
         self._values = PersonalValues()
         self._database: Any = None
         self._indexed = False
@@ -147,7 +146,7 @@ class ValueMatcher:
         """Return whether all values of an array have been added to the column."""
         distinct = _distinct_searchable(array)
         if self._database is None:
-            return all((column, text) in self._memory_ranks for text in distinct.to_pylist())
+            return all((column, text) in self._values.known for text in distinct.to_pylist())
         ranks = [-1, *(rank for rank, each in enumerate(self._columns) if each == (column, kind))]
         known = f"SELECT value FROM landed WHERE rank IN ({', '.join(map(str, ranks))})"
         self._database.register("_rows", pa.table({"value": distinct}))
@@ -160,10 +159,9 @@ class ValueMatcher:
         if len(distinct) > self._max_in_memory:
             return False
         column, kind = self._columns[rank]
-        new = [text for text in distinct.to_pylist() if (column, text) not in self._memory_ranks]
-        if len(self._memory_ranks) + len(new) > self._max_in_memory:
+        new = [text for text in distinct.to_pylist() if (column, text) not in self._values.known]
+        if len(self._values.known) + len(new) > self._max_in_memory:
             return False
-        self._memory_ranks.update(((column, text), rank) for text in new)
         self._values.add(column, kind, new)
         return True
 
@@ -171,9 +169,10 @@ class ValueMatcher:
         """Move all values to a database."""
         self._database = self._connect()
         self._database.execute("CREATE TABLE landed (rank INTEGER, value VARCHAR)")
-        ranks, values = list(self._memory_ranks.values()), [text for _, text in self._memory_ranks]
-        self._store(pa.table({"rank": pa.array(ranks, pa.int32()), "value": pa.array(values, pa.string())}))
-        self._memory_ranks, self._values = {}, PersonalValues()
+        known, self._values = self._values.known, PersonalValues()
+        ranks = [self._columns.index((column, kind)) for (column, _), kind in known.items()]
+        values = pa.array([text for _, text in known], pa.string())
+        self._store(pa.table({"rank": pa.array(ranks, pa.int32()), "value": values}))
 
     def _store(self, rows: pa.Table) -> None:
         self._indexed = False

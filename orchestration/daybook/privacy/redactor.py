@@ -12,7 +12,6 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
@@ -243,11 +242,7 @@ class Redactor:
         self._load_customer_keys([text])
         for key in _PSEUDONYM.finditer(text):
             if self._keys.get(key[0]):
-                yield (*key.span(), self._subject)
-
-    @cached_property
-    def _subject(self) -> str:
-        return subject_column()
+                yield (*key.span(), subject_column())
 
     def _prefetch(self, node: Any) -> None:
         """Look up the values and customer keys for all texts in JSON at once, since each look-up reads tables."""
@@ -269,8 +264,7 @@ def withhold_free_text(record: dict[str, Any], error: Exception) -> dict[str, An
     """Return a record of an attempt or run without free text, for use if the search for personal data failed."""
     reason = f"withheld: the search for personal data failed ({type(error).__name__})"
     kept = {key: record[key] if key in _TRUSTED_KEYS else None for key in record}
-    kept["withheld"] = type(error).__name__
-    kept["reasons"] = [f"{reason}."] if record["reasons"] else []
+    kept.update(withheld=type(error).__name__, reasons=[f"{reason}."] if record["reasons"] else [])
     if record["record"] == "run":
         return {**kept, "stages": record["stages"]}  # Their free text was searched or withheld earlier.
     details = record["details"]

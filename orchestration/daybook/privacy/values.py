@@ -145,7 +145,8 @@ class PersonalValues:
     """Whether all values are in memory, so that a search is cheap."""
 
     def __init__(self) -> None:
-        self._known: set[tuple[str, str]] = set()
+        self.known: dict[tuple[str, str], str] = {}
+        """Class of each value that was added, by column and value, in the order of addition."""
         # By their words; long texts by their first words.
         self._strong: dict[tuple[str, ...], list[_Value]] = {}
         self._phrases: dict[tuple[str, ...], list[_Value]] = {}
@@ -166,9 +167,9 @@ class PersonalValues:
         ``kind`` is the column's class of personal data: name, email, phone, address, id or text.
         """
         for text in values:
-            if text is None or text.startswith(ERASED_PREFIX) or (column, text) in self._known:
+            if text is None or text.startswith(ERASED_PREFIX) or (column, text) in self.known:
                 continue
-            self._known.add((column, text))
+            self.known[column, text] = kind
             self._add_value(column, kind, text)
 
     def _add_value(self, column: str, kind: str, text: str) -> None:
