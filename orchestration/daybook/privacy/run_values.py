@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from daybook.contracts import LAYERS, load_tables
-from daybook.contracts.columns import column_key, find_column, matching_columns
+from daybook.contracts.columns import column_key, matching_columns
 from daybook.errors import ContractError, LandingError, LimitError, ParamsError, StorageError
 from daybook.lake.tables import Lake
 from daybook.privacy import load_keys, make_pseudonym
@@ -415,7 +415,7 @@ def _read_malformed_file(store: Store, key: str, source: Source, entity: str, li
         for encoding in source.encodings(entity):
             fits, pending = True, ""
             header: Optional[list[str]] = None
-            places: dict[str, int] = {}
+            declared: dict[str, str] = {}
             for text in _decode(_read_chunks(file, store.href(key), limits), encoding):
                 fits = fits and "\ufffd" not in text and "\x00" not in text
                 pending += text.replace("\x00", "")
@@ -427,11 +427,12 @@ def _read_malformed_file(store: Store, key: str, source: Source, entity: str, li
                 pending = pending[cut:]
                 if rows and header is None:
                     header = rows[0]
-                    places = _find_column_positions(header, source, entity)
-                columns = len(header) if header and places else None
-                for name in personal.keys() & places.keys():
-                    found = [row[places[name]] for row in rows if len(row) == columns]
-                    yield name, personal[name], pa.array(found, pa.string())
+                    declared = _match_declared_columns(header, source.entities[entity].columns)
+                columns = len(header) if header and declared else None
+                whole = [row for row in rows if len(row) == columns]
+                for place, name in enumerate(header or ()):
+                    if (column := declared.get(name)) in personal:
+                        yield column, personal[column], pa.array([row[place] for row in whole], pa.string())
                 yield _unsplit(_filter_searchable({field for row in rows if len(row) != columns for field in row}))
             if fits:
                 break
@@ -453,12 +454,6 @@ def _read_chunks(file: BinaryIO, shown: str, limits: UnpackLimits) -> Iterator[b
     file.seek(0)
     while piece := file.read(CHUNK_BYTES):
         yield piece
-
-
-def _find_column_positions(header: list[str], source: Source, entity: str) -> dict[str, int]:
-    """Return the positions of declared columns in the first line of a file; none if that line is not a header."""
-    found = {name: find_column(header, name) for name in source.entities[entity].columns}
-    return {name: header.index(column) for name, column in found.items() if column is not None}
 
 
 def _scan_column(stored: ds.Dataset, name: str, where: Optional[pc.Expression]) -> Iterator[pa.Array]:
