@@ -290,7 +290,9 @@ def _read_table(lake: Lake, stored: Optional[ds.Dataset], table: str, source: So
 
     def read_all() -> Iterator[pa.RecordBatch]:
         for dataset in (stored, lake.dataset(f"bronze.{entity}", day) if is_copy else None):
-            yield from dataset.to_batches(**_SCAN_OPTIONS) if dataset is not None else ()
+            if dataset is not None:
+                plain = _non_personal_columns(dataset.schema.names, personal)
+                yield from dataset.to_batches(columns=plain, **_SCAN_OPTIONS)
 
     batches = stored.to_batches(columns=matching_columns(names, [_RAW_COLUMN, *personal]), **_SCAN_OPTIONS)
     yield from _read_rows(batches if personal else (), personal, _find_delimiter(source, entity), read_all)
@@ -304,7 +306,7 @@ def _read_rows(
 ) -> Iterator[_Values]:
     """Yield the values of personal columns and the fields of malformed rows.
 
-    ``read_all`` returns the rows again with all their columns. A field of a malformed row that occurs in a non-personal column,
+    ``read_all`` returns the rows again with all non-personal columns. A field of a malformed row that occurs in one of them,
     such as a city, is left out.
     """
     raw: set[str] = set()
@@ -325,14 +327,18 @@ def _unsplit(fields: Iterable[str]) -> _Values:
     return _RAW_COLUMN, "unsplit", pa.array(sorted(fields), pa.string())
 
 
+def _non_personal_columns(names: list[str], personal: dict[str, str]) -> list[str]:
+    restricted = matching_columns(names, personal)
+    return [name for name in names if name not in restricted and not name.startswith("_")]
+
+
 def _find_non_personal(rows: Iterable[_Rows], fields: set[str], personal: dict[str, str]) -> set[str]:
     """Return the fields that are values of non-personal columns."""
     value_set = pa.array(sorted(fields), pa.string())
     plain: set[str] = set()
     for batch in rows:
-        restricted = matching_columns(batch.schema.names, personal)
-        for name, column in zip(batch.schema.names, batch.columns):
-            if column.type == pa.string() and name not in restricted and not name.startswith("_"):
+        for column in map(batch.column, _non_personal_columns(batch.schema.names, personal)):
+            if column.type == pa.string():
                 plain.update(column.filter(pc.is_in(column, value_set=value_set)).to_pylist())
     return plain
 
