@@ -5,10 +5,11 @@ Source of the format: https://bitol-io.github.io/open-data-contract-standard/
 
 from __future__ import annotations
 
+import operator
 import re
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
+from typing import TYPE_CHECKING, Annotated, Any, Callable, Literal, NamedTuple, Optional, Union
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -28,15 +29,24 @@ LANDED_ON = "landed_on"
 """The column of every silver table with the business date whose landing brought the row."""
 PHYSICAL_TYPES = ("VARCHAR", "DATE", "TIMESTAMPTZ", "BOOLEAN", "INTEGER", "BIGINT", "DOUBLE")
 """The types of columns, besides DECIMAL(p,s)."""
+
+
+class Operator(NamedTuple):
+    """How a measured number is compared with the operand of a rule, and the text of that condition."""
+
+    holds: Callable[[Any, Any], bool]
+    text: str
+
+
 OPERATORS = {
-    "mustBe": "=",
-    "mustNotBe": "<>",
-    "mustBeGreaterThan": ">",
-    "mustBeGreaterOrEqualTo": ">=",
-    "mustBeLessThan": "<",
-    "mustBeLessOrEqualTo": "<=",
-    "mustBeBetween": "between",
-    "mustNotBeBetween": "not between",
+    "mustBe": Operator(operator.eq, "exactly {}"),
+    "mustNotBe": Operator(operator.ne, "not {}"),
+    "mustBeGreaterThan": Operator(operator.gt, "more than {}"),
+    "mustBeGreaterOrEqualTo": Operator(operator.ge, "at least {}"),
+    "mustBeLessThan": Operator(operator.lt, "less than {}"),
+    "mustBeLessOrEqualTo": Operator(operator.le, "at most {}"),
+    "mustBeBetween": Operator(lambda number, bounds: bounds[0] <= number <= bounds[1], "{} to {}"),
+    "mustNotBeBetween": Operator(lambda number, bounds: not bounds[0] <= number <= bounds[1], "not {} to {}"),
 }
 
 

@@ -11,10 +11,11 @@ from typing import Any, Callable, Optional
 
 import pyarrow as pa
 
-from daybook.contracts import Severity, Table
+from daybook.contracts import Table
+from daybook.contracts.model import OPERATORS, Severity
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError, SqlError
-from daybook.quality.rules import Rule, table_rules
+from daybook.quality.rules import Rule, format_condition, table_rules
 from daybook.sources.mapping import literal, quote
 
 MAX_SAMPLES = 5
@@ -127,61 +128,50 @@ def check_rules(
     these flags.
     """
     sql_rules = [rule for rule in rules if rule.history is None]
+
+    def count(counted_rules: list[Rule]) -> list[Any]:
+        return list(
+            engine.fetch_row(counting_sql(relation, counted_rules, counted=counted, run_date=run_date, objects=objects))
+        )
+
     raised: dict[str, str] = {}
     try:
-        checked, *numbers = engine.fetch_row(
-            counting_sql(relation, sql_rules, counted=counted, run_date=run_date, objects=objects)
-        )
+        checked, *numbers = count(sql_rules)
     except SqlError:
-        checked, numbers, raised = _count_each_rule(engine, relation, sql_rules, counted, run_date, objects)
-    satisfied = [_is_satisfied(rule, number, checked) for rule, number in zip(sql_rules, numbers)]
+        # Count each rule by itself, to find those that raise.
+        (checked,), numbers = count([]), []
+        for rule in sql_rules:
+            try:
+                numbers.append(count([rule])[1])
+            except SqlError as error:
+                message = describe_value_error(error)
+                if message is None:
+                    raise
+                raised[rule.name] = f"it cannot be computed ({message})"
+                numbers.append(None)
     row_rules = [rule for rule, number in zip(sql_rules, numbers) if rule.failing and number]
     rows = engine.arrow(failing_sql(relation, row_rules, key)) if row_rules else pa.table({name: [] for name in key})
-    samples = _fetch_samples(engine, rows, len(row_rules), key, pseudonyms)
-    samples_by_rule = {rule.name: texts for rule, texts in zip(row_rules, samples)}
+    samples = _fetch_samples(engine, rows, row_rules, key, pseudonyms)
     results = []
-    for rule, number, holds in zip(sql_rules, numbers, satisfied):
-        if rule.name in raised:
-            error = f"it cannot be computed ({raised[rule.name]})"
-            results.append(RuleResult(table, rule.name, checked, 1, rule.severity, False, error, computed=False, sql=rule.sql))
-            continue
-        failing = int(number or 0) if rule.failing else int(not holds)
+    for rule, number in zip(sql_rules, numbers):
+        computed = rule.name not in raised
+        holds = computed and _is_satisfied(rule, number, checked)
         results.append(
             RuleResult(
                 table,
                 rule.name,
                 checked,
-                failing,
+                int(number or 0) if rule.failing and computed else int(not holds),
                 rule.severity,
                 holds,
-                _format_measured(rule, number),
-                samples_by_rule.get(rule.name, ()),
-                rule.waivable,
-                sql=rule.sql,
+                _format_measured(rule, number) if computed else raised[rule.name],
+                samples.get(rule.name, ()),
+                rule.waivable or not computed,
+                computed,
+                rule.sql,
             )
         )
     return results, rows, row_rules
-
-
-def _count_each_rule(
-    engine: DuckDBEngine, relation: str, rules: list[Rule], counted: str, run_date: Optional[date], objects: str
-) -> tuple[int, list[Any], dict[str, str]]:
-    """Count each rule by itself; return the checked rows, the numbers (None after an error) and the errors by rule."""
-    (checked,) = engine.fetch_row(counting_sql(relation, [], counted=counted))
-    numbers: list[Any] = []
-    raised: dict[str, str] = {}
-    for rule in rules:
-        try:
-            numbers.append(
-                engine.fetch_row(counting_sql(relation, [rule], counted=counted, run_date=run_date, objects=objects))[1]
-            )
-        except SqlError as error:
-            message = describe_value_error(error)
-            if message is None:
-                raise
-            raised[rule.name] = message
-            numbers.append(None)
-    return checked, numbers, raised
 
 
 def describe_value_error(error: SqlError) -> Optional[str]:
@@ -225,16 +215,16 @@ def reasons_sql(rules: Sequence[Optional[Rule]]) -> str:
 
 
 def _fetch_samples(
-    engine: DuckDBEngine, rows: pa.Table, rules: int, key: list[str], pseudonyms: tuple[str, ...]
-) -> list[tuple[str, ...]]:
-    """Return the first keys of the failing rows, for each flag ``rule_0``, ``rule_1`` …"""
+    engine: DuckDBEngine, rows: pa.Table, rules: list[Rule], key: list[str], pseudonyms: tuple[str, ...]
+) -> dict[str, tuple[str, ...]]:
+    """Return the first keys of the failing rows, by the name of the rule that they break."""
     if not rules:
-        return []
+        return {}
     engine.register("_failing_rows", rows)
     text = sample_sql(key, pseudonyms)
-    first = ", ".join(f"min(DISTINCT sample, {MAX_SAMPLES}) FILTER (WHERE rule_{index})" for index in range(rules))
+    first = ", ".join(f"min(DISTINCT sample, {MAX_SAMPLES}) FILTER (WHERE rule_{index})" for index in range(len(rules)))
     found = engine.fetch_row(f"SELECT {first} FROM (SELECT *, {text} AS sample FROM _failing_rows) AS samples")
-    return [tuple(texts or ()) for texts in found]
+    return {rule.name: tuple(texts or ()) for rule, texts in zip(rules, found)}
 
 
 def sample_sql(key: Sequence[str], pseudonyms: Collection[str]) -> str:
@@ -252,35 +242,11 @@ def _is_satisfied(rule: Rule, number: Any, checked: int) -> bool:
     if isinstance(number, bool) or not isinstance(number, (int, float, Decimal)):
         raise ContractError(f"The rule {rule.name!r} returns a {type(number).__name__} instead of a number; correct its query.")
     operator, operand = rule.condition
-    if operator in ("mustBeBetween", "mustNotBeBetween"):
-        return bool(operand[0] <= number <= operand[1]) == (operator == "mustBeBetween")
-    comparisons = {
-        "mustBe": number == operand,
-        "mustNotBe": number != operand,
-        "mustBeGreaterThan": number > operand,
-        "mustBeGreaterOrEqualTo": number >= operand,
-        "mustBeLessThan": number < operand,
-        "mustBeLessOrEqualTo": number <= operand,
-    }
-    return bool(comparisons[operator])
-
-
-_CONDITION_TEXTS = {
-    "mustBe": "must be {}",
-    "mustNotBe": "must not be {}",
-    "mustBeGreaterThan": "must be more than {}",
-    "mustBeGreaterOrEqualTo": "must be at least {}",
-    "mustBeLessThan": "must be less than {}",
-    "mustBeLessOrEqualTo": "must be at most {}",
-    "mustBeBetween": "must be from {} to {}",
-    "mustNotBeBetween": "must not be from {} to {}",
-}
+    return OPERATORS[operator].holds(number, operand)
 
 
 def _format_measured(rule: Rule, number: Any) -> str:
     if rule.failing or number is None:
         return ""
-    operator, operand = rule.condition
-    operands = operand if isinstance(operand, (tuple, list)) else [operand]
     shown = f"{float(number):,.4g}" if isinstance(number, float) else f"{number:,}"
-    return f"{shown}, {_CONDITION_TEXTS[operator].format(*(f'{each:,}' for each in operands))}"
+    return f"{shown}, must be {format_condition(rule.condition)}".replace("must be not", "must not be")

@@ -10,7 +10,8 @@ from typing import Any, Callable, Optional, Union
 import sqlglot
 from sqlglot import exp
 
-from daybook.contracts import Property, Quality, RobustZScore, Severity, Table, TypeOptions
+from daybook.contracts import Property, Table
+from daybook.contracts.model import OPERATORS, Quality, RobustZScore, Severity, TypeOptions
 from daybook.errors import ContractError
 from daybook.privacy import ERASED_PREFIX
 from daybook.sources.config import Source
@@ -86,13 +87,18 @@ def landing_rules(source: Source, entity: str) -> list[Rule]:
             Rule(SPLIT_RULE_NAME, failing=f"_copy = 1 AND _problem <> {undated}", waivable=False),
             Rule(usable_date_rule_name(snapshot.date), failing=f"_copy = 1 AND _problem = {undated}", waivable=False),
         ]
-    whole_row_rules = _landing_column_rules(table)
+    whole_row_rules = []
+    for item in table.properties:
+        not_erased = f"NOT starts_with({quote(item.name)}, {literal(ERASED_PREFIX)})"
+        erasable = item.classification == "restricted" and item.logicalType == "string"
+        for rule in _column_rules(table, item, required=item.name in table.required):
+            whole_row_rules.append(_restrict(rule, not_erased) if erasable and rule.waivable else rule)
     whole_row_rules += _relationship_rules(table, quote)
     if table.key and table.key_rule is None:
         # Landing can have several versions of a row. The newest is used.
         whole_row_rules.append(_unique_rule(table.key, "warning"))
     whole_row_rules += _table_quality_rules(table)
-    return _require_distinct_names(table, [*rules, *(_restrict_to_whole_rows(rule) for rule in whole_row_rules)])
+    return _require_distinct_names(table, [*rules, *(_restrict(rule, WHOLE_ROW_CONDITION) for rule in whole_row_rules)])
 
 
 def snapshot_day_sql(source: Source, entity: str) -> str:
@@ -106,22 +112,6 @@ def snapshot_day_sql(source: Source, entity: str) -> str:
 def usable_date_rule_name(column: str) -> str:
     """Return the name of the rule on the business date of a snapshot's rows."""
     return f"{column} is a usable date"
-
-
-def _landing_column_rules(table: Table) -> list[Rule]:
-    rules = []
-    for item in table.properties:
-        erasable = table.layer == "landing" and item.classification == "restricted" and item.logicalType == "string"
-        for rule in _column_rules(table, item, required=item.name in table.required):
-            rules.append(_exempt_erased(rule, item.name) if erasable and rule.waivable else rule)
-    return rules
-
-
-def _exempt_erased(rule: Rule, column: str) -> Rule:
-    """Return a rule on a personal column that ignores marks of erased values."""
-    if not rule.failing or rule.value:
-        return rule
-    return replace(rule, failing=f"({rule.failing}) AND NOT starts_with({quote(column)}, {literal(ERASED_PREFIX)})")
 
 
 def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[Rule]:
@@ -153,7 +143,7 @@ def _column_rules(table: Table, item: Property, *, required: bool) -> Iterator[R
     if item.unique:
         yield _unique_rule([name], "error")
     for rule in item.quality:
-        yield _quality_rule(table, item, rule, column)
+        yield _quality_rule(table, rule, item)
 
 
 def _type_rules(item: Property, text: str) -> Iterator[Rule]:
@@ -205,46 +195,44 @@ def _with_default_bounds(item: Property) -> TypeOptions:
     return options.model_copy(update=defaults)
 
 
-def _quality_rule(table: Table, item: Property, rule: Quality, column: str) -> Rule:
-    fields: dict[str, Any] = {"severity": rule.severity}
-    if rule.type == "custom":
-        history = (item.name, rule.implementation) if rule.implementation else None
-        return Rule(rule.name or f"{item.name} is usual for its weekday", history=history, **fields)
-    fields.update(condition=rule.condition, unit=rule.unit)
+def _quality_rule(table: Table, rule: Quality, item: Optional[Property] = None) -> Rule:
+    """Return a rule of a contract, on a column or on the table."""
+    name = item.name if item else ""
+    column = quote(name)
+    if rule.type == "custom" and rule.implementation:
+        return Rule(
+            rule.name or f"{name} is usual for its weekday", severity=rule.severity, history=(name, rule.implementation)
+        )
     if rule.type == "sql":
         return _sql_rule(table, rule)
+    if rule.metric == "rowCount":
+        count = f"(SELECT count(*) FROM {_OBJECT_PLACEHOLDER})"
+        text = f"there are {format_condition(rule.condition)} rows"
+        return Rule(rule.name or text, rule.severity, value=count, condition=rule.condition)
     if rule.metric == "duplicateValues":
-        return _unique_rule([item.name], rule.severity, rule)
-    if rule.metric in ("nullValues", "missingValues"):
+        columns = [name] if item else rule.arguments.properties
+        if columns:
+            return _unique_rule(columns, rule.severity, rule)
+        # Rows equal in every column, which are numbered in landing.
+        text, failing = "rows stand once", _COPY_CONDITION
+    elif rule.metric in ("nullValues", "missingValues"):
         missing = [each for each in rule.arguments.missingValues or [] if each]
-        listed = ", ".join(literal(each) for each in missing)
-        failing = f"{column} IS NULL" + (f" OR {column} IN ({listed})" if listed else "")
-        return Rule(rule.name or f"{item.name} is given{_format_limit(rule)}", failing=failing, **fields)
-    if rule.arguments.validValues:
-        listed = ", ".join(literal(each) for each in rule.arguments.validValues)
-        return Rule(
-            rule.name or f"{item.name} is an accepted value{_format_limit(rule)}",
-            failing=f"{column} NOT IN ({listed})",
-            **fields,
-        )
-    name = rule.name or f"{item.name} is a valid value{_format_limit(rule)}"
-    return Rule(name, failing=_pattern_mismatch_sql(column, str(rule.arguments.pattern)), **fields)
+        text = f"{name} is given"
+        failing = f"{column} IS NULL" + (f" OR {column} IN ({_literals(missing)})" if missing else "")
+    elif rule.arguments.validValues:
+        text, failing = f"{name} is an accepted value", f"{column} NOT IN ({_literals(rule.arguments.validValues)})"
+    else:
+        text, failing = f"{name} is a valid value", _pattern_mismatch_sql(column, str(rule.arguments.pattern))
+    return Rule(rule.name or f"{text}{_format_limit(rule)}", rule.severity, failing, condition=rule.condition, unit=rule.unit)
+
+
+def _literals(values: list[str]) -> str:
+    return ", ".join(map(literal, values))
 
 
 def _table_quality_rules(table: Table) -> Iterator[Rule]:
     for rule in table.quality:
-        if rule.type == "sql":
-            yield _sql_rule(table, rule)
-        elif rule.metric == "rowCount":
-            operator, operand = rule.condition
-            name = rule.name or f"there are {_format_condition(operator, operand)} rows"
-            yield Rule(name, rule.severity, value=f"(SELECT count(*) FROM {_OBJECT_PLACEHOLDER})", condition=rule.condition)
-        elif rule.arguments.properties:
-            yield _unique_rule(rule.arguments.properties, rule.severity, rule)
-        else:
-            # Rows equal in every column, which are numbered in landing.
-            name = rule.name or f"rows stand once{_format_limit(rule)}"
-            yield Rule(name, rule.severity, failing=_COPY_CONDITION, condition=rule.condition, unit=rule.unit)
+        yield _quality_rule(table, rule)
     for promise in table.sla:
         if promise.property == "freshness":
             name = promise.element.partition(".")[2]
@@ -324,11 +312,11 @@ def _unique_rule(columns: list[str], severity: Severity, rule: Optional[Quality]
     )
 
 
-def _restrict_to_whole_rows(rule: Rule) -> Rule:
-    """Return a landing rule restricted to complete rows. Duplicates are found among all rows."""
+def _restrict(rule: Rule, condition: str) -> Rule:
+    """Return a rule that only rows with a condition can break. Duplicates are found among all rows."""
     if not rule.failing or rule.value or rule.failing == _COPY_CONDITION:
         return rule
-    return replace(rule, failing=f"{WHOLE_ROW_CONDITION} AND ({rule.failing})")
+    return replace(rule, failing=f"{condition} AND ({rule.failing})")
 
 
 def _require_distinct_names(table: Table, rules: list[Rule]) -> list[Rule]:
@@ -366,19 +354,11 @@ def _format_limit(rule: Optional[Quality]) -> str:
     return f" ({allowed.get(operator, operator)} {operand}{share})"
 
 
-def _format_condition(operator: str, operand: Any) -> str:
-    words = {
-        "mustBe": "exactly {}",
-        "mustNotBe": "not {}",
-        "mustBeGreaterThan": "more than {}",
-        "mustBeGreaterOrEqualTo": "at least {}",
-        "mustBeLessThan": "less than {}",
-        "mustBeLessOrEqualTo": "at most {}",
-        "mustBeBetween": "{} to {}",
-        "mustNotBeBetween": "not {} to {}",
-    }
+def format_condition(condition: tuple[str, Any]) -> str:
+    """Return a condition as text, such as "at least 1"."""
+    operator, operand = condition
     operands = operand if isinstance(operand, (tuple, list)) else [operand]
-    return words[operator].format(*(f"{each:,}" for each in operands))
+    return OPERATORS[operator].text.format(*(f"{each:,}" for each in operands))
 
 
 def _add_article(kind: str) -> str:
