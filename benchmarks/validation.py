@@ -19,7 +19,8 @@ from benchmarks.measuring import measure_interleaved
 from daybook.contracts import load_table
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
-from daybook.quality import counting_sql, table_rules
+from daybook.quality.checks import counting_sql
+from daybook.quality.rules import table_rules
 
 LINE_COUNT = 1_000_000
 ROUNDS = 9

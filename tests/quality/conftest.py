@@ -11,7 +11,8 @@ import pytest
 from daybook.contracts import Table, load_tables
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
-from daybook.quality import WHOLE_ROW_CONDITION, Rule, RuleResult, check_rules, landing_rules, table_rules
+from daybook.quality.checks import RuleResult, check_rules
+from daybook.quality.rules import WHOLE_ROW_CONDITION, Rule, landing_rules, table_rules
 from daybook.sources.config import Source
 from daybook.sources.mapping import quote, typed_select
 from tests.quality.fault_cases import TRUNCATED_MARK

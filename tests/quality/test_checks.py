@@ -14,7 +14,8 @@ from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError
 from daybook.lake.tables import Lake
 from daybook.notebook.validate import format_rules
-from daybook.quality import Rule, check_contract, check_rules, reasons_sql
+from daybook.quality.checks import check_contract, check_rules, reasons_sql
+from daybook.quality.rules import Rule
 
 PRODUCTS = load_table("silver.products")
 

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
-from daybook.quality import gate_broken_rules, gate_rejected_share, landing_rules
 from daybook.quality.anomaly import robust_z_score
+from daybook.quality.gates import gate_broken_rules, gate_rejected_share
+from daybook.quality.rules import landing_rules
 from daybook.sources import open_landing
 from daybook.sources.config import load_source
 from demo_shop import Summary, generate

@@ -15,15 +15,9 @@ from daybook.contracts import load_tables
 from daybook.notebook import quality as gate
 from daybook.notebook.aggregate import TOUCHED
 from daybook.notebook.stale_dates import LANDED_DATES
-from daybook.quality import (
-    Rule,
-    RuleResult,
-    format_warnings,
-    gate_broken_rules,
-    gate_differences,
-    gate_rejected_share,
-    landing_rules,
-)
+from daybook.quality.checks import RuleResult
+from daybook.quality.gates import format_warnings, gate_broken_rules, gate_differences, gate_rejected_share
+from daybook.quality.rules import Rule, landing_rules
 from daybook.settings import load_settings
 from daybook.sources.config import list_sources, load_source
 from tests.cells import define_sql_cells, load_sql_cells

@@ -6,15 +6,8 @@ from decimal import Decimal
 
 import pytest
 
-from daybook.quality import (
-    Finding,
-    GateResult,
-    RuleResult,
-    format_warnings,
-    gate_broken_rules,
-    gate_differences,
-    gate_rejected_share,
-)
+from daybook.quality.checks import RuleResult
+from daybook.quality.gates import Finding, GateResult, format_warnings, gate_broken_rules, gate_differences, gate_rejected_share
 
 BROKEN = RuleResult("silver.orders", "status is present", 5000, 1200, holds=False)
 HELD = RuleResult("silver.orders", "order_id is present", 5000, 0)

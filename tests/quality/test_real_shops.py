@@ -10,7 +10,8 @@ import pytest
 
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
-from daybook.quality import WHOLE_ROW_CONDITION, check_rules, landing_rules
+from daybook.quality.checks import check_rules
+from daybook.quality.rules import WHOLE_ROW_CONDITION, landing_rules
 from daybook.sources import load_source, open_landing
 from daybook.sources.mapping import quote, typed_select
 from tests.reading import read_entity

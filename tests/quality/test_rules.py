@@ -12,7 +12,7 @@ from daybook.contracts import Table, load_table
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError
 from daybook.lake.tables import Lake
-from daybook.quality import landing_rules, table_rules
+from daybook.quality.rules import landing_rules, table_rules
 from daybook.sources import Column, Entity, Source, load_source
 from daybook.sources.mapping import typed_select
 

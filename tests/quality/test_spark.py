@@ -7,7 +7,8 @@ import sqlglot
 from sqlglot import exp
 
 from daybook.contracts import load_tables
-from daybook.quality import Rule, counting_sql, failing_sql, landing_rules, table_rules
+from daybook.quality.checks import counting_sql, failing_sql
+from daybook.quality.rules import Rule, landing_rules, table_rules
 from daybook.sources.config import list_sources, load_source
 from tests.quality.conftest import ADDRESS
 from tests.quality.valid_tables import DAY

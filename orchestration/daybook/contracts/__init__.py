@@ -2,30 +2,7 @@
 
 from __future__ import annotations
 
-from daybook.contracts.files import (
-    LAYERS,
-    landing_contract_path,
-    layer_folder,
-    load_landing,
-    load_table,
-    load_tables,
-    read_contract,
-)
-from daybook.contracts.model import Property, Quality, RobustZScore, Severity, Sla, Table, TypeOptions
+from daybook.contracts.files import LAYERS, load_landing, load_table, load_tables, read_contract
+from daybook.contracts.model import Property, Table
 
-__all__ = [
-    "LAYERS",
-    "Property",
-    "Quality",
-    "RobustZScore",
-    "Severity",
-    "Sla",
-    "Table",
-    "TypeOptions",
-    "landing_contract_path",
-    "layer_folder",
-    "load_landing",
-    "load_table",
-    "load_tables",
-    "read_contract",
-]
+__all__ = ["LAYERS", "Property", "Table", "load_landing", "load_table", "load_tables", "read_contract"]

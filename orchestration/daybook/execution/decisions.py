@@ -14,8 +14,7 @@ from daybook.lake.tables import Lake
 from daybook.notebook.releases import Release, digest_sql, list_landed_columns, write_releases
 from daybook.privacy.redactor import Redactor
 from daybook.privacy.run_values import build_redactor
-from daybook.quality import landing_rules
-from daybook.quality.rules import SPLIT_RULE_NAME, usable_date_rule_name
+from daybook.quality.rules import SPLIT_RULE_NAME, landing_rules, usable_date_rule_name
 from daybook.records.archive import Archive, current_timestamp
 from daybook.records.models import Approval
 from daybook.records.models import Release as ReleaseRecord

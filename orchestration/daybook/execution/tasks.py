@@ -8,7 +8,7 @@ from typing import Optional
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.notebook.quality import check_history
-from daybook.quality import format_rule_result
+from daybook.quality.gates import format_rule_result
 from daybook.records.archive import Archive, first_line, serialize_record
 from daybook.records.models import BackfillRecord, CatchUpPlan, DateOutcome, Notification, UnusualDay
 from daybook.records.notifications import format_body, format_subject

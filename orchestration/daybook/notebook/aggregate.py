@@ -18,7 +18,8 @@ from daybook.notebook.conversions import find_unconvertible_values
 from daybook.notebook.display import Listing
 from daybook.notebook.stale_dates import HELD_DATES, LANDED_DATES, dates_table, hold_dates, read_held_dates, read_stale_notes
 from daybook.notebook.validate import format_rules, record_rules
-from daybook.quality import RuleResult, gate_broken_rules
+from daybook.quality.checks import RuleResult
+from daybook.quality.gates import gate_broken_rules
 
 TOUCHED_TABLE = "candidate.touched_dates"
 """The dates of a run's candidates, each with the ``CandidateBasis`` of the candidates as JSON."""

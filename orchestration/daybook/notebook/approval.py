@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Optional
 
 from daybook.notebook.context import Stage
-from daybook.quality import GateResult
+from daybook.quality.gates import GateResult
 from daybook.records.models import Approval
 
 

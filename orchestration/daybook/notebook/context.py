@@ -24,7 +24,7 @@ from daybook.notebook.parameters import check_injected_parameters
 from daybook.privacy import load_keys, pseudonym_function
 from daybook.privacy.raw_reads import RAW_READS, read_raw_values
 from daybook.privacy.rekey import require_keys
-from daybook.quality import Finding
+from daybook.quality.gates import Finding
 from daybook.records.archive import Archive
 from daybook.records.models import StartRecord
 from daybook.records.names import RESULT_MIME, STAGES, run_date_of

@@ -7,7 +7,7 @@ from typing import Optional
 from daybook.contracts import Table
 from daybook.engines import DuckDBEngine
 from daybook.errors import SqlError
-from daybook.quality import MAX_SAMPLES, RuleResult, describe_value_error
+from daybook.quality.checks import MAX_SAMPLES, RuleResult, describe_value_error
 from daybook.sources import Source
 from daybook.sources.mapping import quote
 

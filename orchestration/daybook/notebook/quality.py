@@ -15,16 +15,10 @@ from daybook.notebook.display import FactList, Listing
 from daybook.notebook.publishing import open_candidates, publish_candidates
 from daybook.notebook.stale_dates import hold_dates
 from daybook.notebook.validate import format_rules, record_rules
-from daybook.quality import (
-    GateResult,
-    RuleResult,
-    check_contract,
-    format_warnings,
-    gate_broken_rules,
-    gate_differences,
-    table_rules,
-)
 from daybook.quality.anomaly import AnomalyScore, robust_z_score
+from daybook.quality.checks import RuleResult, check_contract
+from daybook.quality.gates import GateResult, format_warnings, gate_broken_rules, gate_differences
+from daybook.quality.rules import table_rules
 
 
 @dataclass

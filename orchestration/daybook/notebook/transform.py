@@ -19,16 +19,8 @@ from daybook.notebook.derived_columns import add_derived_columns, update_derived
 from daybook.notebook.display import Listing
 from daybook.notebook.stale_dates import LANDED_DATES
 from daybook.notebook.validate import define_accepted_rows, format_rules, record_rules
-from daybook.quality import (
-    MAX_SAMPLES,
-    Finding,
-    GateResult,
-    RuleResult,
-    check_contract,
-    format_warnings,
-    gate_broken_rules,
-    sample_sql,
-)
+from daybook.quality.checks import MAX_SAMPLES, RuleResult, check_contract, sample_sql
+from daybook.quality.gates import Finding, GateResult, format_warnings, gate_broken_rules
 from daybook.sources import mapped_sql
 from daybook.sources.config import row_position
 from daybook.sources.mapping import are_collisions_errors, find_invalid_expression, group_sql, merge_group, quote

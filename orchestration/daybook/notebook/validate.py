@@ -19,20 +19,9 @@ from daybook.notebook.releases import (
     read_releases,
     released_sql,
 )
-from daybook.quality import (
-    MAX_SAMPLES,
-    WHOLE_ROW_CONDITION,
-    GateResult,
-    Rule,
-    RuleResult,
-    check_rules,
-    format_rule_result,
-    format_warnings,
-    gate_broken_rules,
-    gate_rejected_share,
-    landing_rules,
-    reasons_sql,
-)
+from daybook.quality.checks import MAX_SAMPLES, RuleResult, check_rules, reasons_sql
+from daybook.quality.gates import GateResult, format_rule_result, format_warnings, gate_broken_rules, gate_rejected_share
+from daybook.quality.rules import WHOLE_ROW_CONDITION, Rule, landing_rules
 from daybook.sources.mapping import newest_files_sql, quote, superseded_rows_sql, typed_select
 
 VALIDATED_DATES = "control.validated_dates"

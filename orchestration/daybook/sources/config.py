@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from daybook.contracts import Property, Table, landing_contract_path, layer_folder, load_landing, load_tables
+from daybook.contracts import Property, Table, load_landing, load_tables
 from daybook.contracts.canonical import reference_to_key, silver_table
 from daybook.contracts.columns import (
     find_column,
@@ -21,6 +21,7 @@ from daybook.contracts.columns import (
     matching_columns,
     normalize_sql_names,
 )
+from daybook.contracts.files import landing_contract_path, layer_folder
 from daybook.contracts.model import VERSION_AT, RowPosition
 from daybook.errors import ContractError, SourceError
 from daybook.settings import (
