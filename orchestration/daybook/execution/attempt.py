@@ -175,7 +175,7 @@ class Attempt:
             seconds=seconds_between(self.started_at, ended),
             parameters=self.claim.parameters,
             rows=result.rows,
-            peak_memory_bytes=max(result.peak_memory_bytes, peak) or None,
+            peak_memory_bytes=max(result.peak_memory_bytes or 0, peak) or None,
             # Of the seconds of the cells, ``table_seconds`` went into tables (see daybook.records.timings).
             phases=self.phases.noted(),
             table_seconds=result.table_seconds,

@@ -104,7 +104,7 @@ class ClaimRecord(RecordModel):
 
     started_at: str = Field(default="", description=f"When the attempt was claimed ({_MOMENT}).")
     clock: Optional[ClockReading] = Field(default=None, description="The machine's clock at that moment.")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the notebook.")
+    parameters: dict[str, Any] = Field(default={}, description="Parameters of the notebook.")
     scratch: str = Field(default="", description="Folder in which the notebook is executed.")
     code: CodeVersion = Field(default_factory=CodeVersion, description="The code that runs.")
     python: Optional[str] = Field(default=None, description="Version of Python.")
@@ -154,7 +154,7 @@ class RuleResult(RecordModel):
     checked: Optional[int] = Field(default=None, description="Rows that were checked.")
     share: Optional[float] = Field(default=None, description="failing / checked, from 0 to 1.")
     measured: Optional[str] = Field(default=None, description="What a rule on a whole table measured, with its unit.")
-    samples: list[str] = Field(default_factory=list, description="File and row, or key, of some rows that break the rule.")
+    samples: list[str] = Field(default=[], description="File and row, or key, of some rows that break the rule.")
 
 
 class RefusedFinding(RecordModel):
@@ -200,8 +200,8 @@ class RawRead(RecordModel):
     at: Optional[str] = Field(default=None, description=f"When ({_MOMENT}).")
     by: Optional[str] = Field(default=None, description="User.")
     reason: Optional[str] = Field(default=None, description="The reason that was given.")
-    tables: list[str] = Field(default_factory=list, description="Tables that were read.")
-    columns: list[str] = Field(default_factory=list, description="Columns of the result.")
+    tables: list[str] = Field(default=[], description="Tables that were read.")
+    columns: list[str] = Field(default=[], description="Columns of the result.")
     stage: Optional[str] = Field(default=None, description="Stage that read.")
     cell: Optional[int] = Field(default=None, description="Execution count of the cell.")
 
@@ -216,100 +216,89 @@ class Notification(RecordModel):
 class StageDetails(RecordModel):
     """What a stage adds to its record; each stage has keys of its own."""
 
-    warnings: list[str] = Field(default_factory=list, description="Findings that did not stop the date.")
-    rules: list[RuleResult] = Field(default_factory=list, description="Rules that some rows break.")
+    warnings: list[str] = Field(default=[], description="Findings that did not stop the date.")
+    rules: list[RuleResult] = Field(default=[], description="Rules that some rows break.")
     rules_checked: Optional[int] = Field(default=None, description="Number of rules that were checked.")
-    refused: list[RefusedFinding] = Field(default_factory=list, description="Findings for which the gate rejected the date.")
-    waived: list[str] = Field(default_factory=list, description="Findings that an approval waived.")
-    accounting: dict[str, EntityRows] = Field(default_factory=dict, description="By entity, where the landed rows went.")
-    rejected_by_reason: dict[str, int] = Field(default_factory=dict, description="Rows in quarantine by rule.")
-    merged: dict[str, MergeCounts] = Field(default_factory=dict, description="By silver table, the rows that were merged.")
-    candidates: dict[str, int] = Field(default_factory=dict, description="By gold table, the candidate rows.")
-    snapshot: dict[str, int] = Field(default_factory=dict, description="By table, the version that gold was computed from.")
-    touched_dates: list[str] = Field(default_factory=list, description="Order dates that were computed, YYYY-MM-DD.")
-    stale_dates: list[str] = Field(default_factory=list, description="Order dates that changed rows belong to, YYYY-MM-DD.")
-    held_dates: list[str] = Field(default_factory=list, description="Dates that a hold keeps as they are, YYYY-MM-DD.")
+    refused: list[RefusedFinding] = Field(default=[], description="Findings for which the gate rejected the date.")
+    waived: list[str] = Field(default=[], description="Findings that an approval waived.")
+    accounting: dict[str, EntityRows] = Field(default={}, description="By entity, where the landed rows went.")
+    rejected_by_reason: dict[str, int] = Field(default={}, description="Rows in quarantine by rule.")
+    merged: dict[str, MergeCounts] = Field(default={}, description="By silver table, the rows that were merged.")
+    candidates: dict[str, int] = Field(default={}, description="By gold table, the candidate rows.")
+    snapshot: dict[str, int] = Field(default={}, description="By table, the version that gold was computed from.")
+    touched_dates: list[str] = Field(default=[], description="Order dates that were computed, YYYY-MM-DD.")
+    stale_dates: list[str] = Field(default=[], description="Order dates that changed rows belong to, YYYY-MM-DD.")
+    held_dates: list[str] = Field(default=[], description="Dates that a hold keeps as they are, YYYY-MM-DD.")
     dates_not_landed: Optional[int] = Field(default=None, description="Touched dates that no run has landed.")
-    published_dates: list[str] = Field(default_factory=list, description="Order dates that were published, YYYY-MM-DD.")
-    left_to_newer: list[str] = Field(
-        default_factory=list, description="Order dates that a newer run has published, YYYY-MM-DD."
-    )
-    restated: list[Restatement] = Field(default_factory=list, description="Other dates whose figures changed.")
+    published_dates: list[str] = Field(default=[], description="Order dates that were published, YYYY-MM-DD.")
+    left_to_newer: list[str] = Field(default=[], description="Order dates that a newer run has published, YYYY-MM-DD.")
+    restated: list[Restatement] = Field(default=[], description="Other dates whose figures changed.")
     publications: Optional[dict[str, str]] = Field(default=None, description="By gold table: published, newer or waiting.")
-    lineage: dict[str, Any] = Field(
-        default_factory=dict, description="Columns that the tables of this stage come from, by table."
-    )
-    lineage_gaps: list[str] = Field(default_factory=list, description="Why the lineage of a table is not known.")
-    raw_reads: list[RawRead] = Field(default_factory=list, description="Reads of raw values.")
+    lineage: dict[str, Any] = Field(default={}, description="Columns that the tables of this stage come from, by table.")
+    lineage_gaps: list[str] = Field(default=[], description="Why the lineage of a table is not known.")
+    raw_reads: list[RawRead] = Field(default=[], description="Reads of raw values.")
     freshness_hours: Optional[float] = Field(
         default=None, description="Hours from the end of the business date to the message."
     )
     silent: Optional[str] = Field(default=None, description="Why nobody is notified.")
     message: Optional[Notification] = Field(default=None, description="The message to people.")
     run_outcome: Optional[RunOutcome] = Field(default=None, description="Outcome of the run, from the notify stage.")
-    run_reasons: list[str] = Field(default_factory=list, description="Why the run ended with that outcome.")
+    run_reasons: list[str] = Field(default=[], description="Why the run ended with that outcome.")
     summary: Optional[dict[str, Any]] = Field(default=None, description="Figures of the date; money as decimal text.")
-    figures: list[str] = Field(default_factory=list, description="Names of the figures, in the order of the notebook.")
+    figures: list[str] = Field(default=[], description="Names of the figures, in the order of the notebook.")
+
+
+class Execution(RecordModel):
+    """What the records of a run and of an attempt have in common."""
+
+    record: str = Field(default="", description="Kind of record.")
+    schema_version: int = Field(default=0, description="Version of the format; 0 for a record from before it had versions.")
+    run_id: str = Field(default="", description="Id of the run, such as daily-2025-11-30-1.")
+    run_date: Optional[date] = Field(default=None, description="Business date, YYYY-MM-DD.")
+    env: Optional[str] = Field(default=None, description="Deployment: a file in params/.")
+    outcome: RunOutcome = Field(description="Outcome of the run or the attempt.")
+    reasons: list[str] = Field(default=[], description="Why it ended with that outcome.")
+    started_at: str = Field(default="", description=f"When its name was taken ({_MOMENT}).")
+    ended_at: Optional[str] = Field(default=None, description=f"When it ended ({_MOMENT}).")
+    seconds: Optional[float] = Field(default=None, description="Seconds from started_at to ended_at; null while it runs.")
+    code: CodeVersion = Field(default_factory=CodeVersion, description="The code that wrote the record.")
+    engine: Optional[str] = Field(default=None, description="Engine and version, such as duckdb 1.2.2.")
+    python: Optional[str] = Field(default=None, description="Version of Python.")
+    redactions: dict[str, int] = Field(default={}, description="Values that were replaced before archiving, by column.")
+    withheld: Optional[str] = Field(default=None, description="Class of the error for which free text is withheld.")
+    missing: list[str] = Field(default=[], description="Not archived: described files that are not in the archive.")
 
 
 class StageResult(RecordModel):
     """What a stage notebook's closing cell leaves for the record."""
 
-    stage: Optional[str] = Field(default=None, description="Stage.")
+    stage: str = Field(default="", description="Stage.")
     outcome: RunOutcome = Field(description="Outcome of the stage.")
     reasons: list[str] = Field(description="Why the stage was skipped or rejected.")
     rows: RowCounts = Field(default_factory=RowCounts, description="Rows of the stage.")
-    tables_read: dict[str, int] = Field(default_factory=dict, description="By table, the version that was read.")
-    tables_written: dict[str, int] = Field(default_factory=dict, description="By table, the version that was written.")
-    inputs: list[InputFile] = Field(default_factory=list, description="Landing files that were read.")
+    tables_read: dict[str, int] = Field(default={}, description="By table, the version that was read.")
+    tables_written: dict[str, int] = Field(default={}, description="By table, the version that was written.")
+    inputs: list[InputFile] = Field(default=[], description="Landing files that were read.")
     details: StageDetails = Field(default_factory=StageDetails, description="What the stage adds.")
     engine: Optional[str] = Field(default=None, description="Engine and version, such as duckdb 1.2.2.")
-    peak_memory_bytes: int = Field(default=0, description="Peak resident memory of the kernel in bytes.")
-    requests: dict[str, int] = Field(default_factory=dict, description="Requests to buckets: reads and writes.")
-    table_seconds: dict[str, float] = Field(default_factory=dict, description="Seconds of the cells that went into tables.")
+    peak_memory_bytes: Optional[int] = Field(default=None, description="Peak resident memory in bytes.")
+    requests: dict[str, int] = Field(default={}, description="Requests to buckets: reads and writes.")
+    table_seconds: dict[str, float] = Field(default={}, description="Seconds of the cells that went into tables.")
 
 
-class AttemptRecord(RecordModel):
+class AttemptRecord(StageResult, Execution):
     """``<notebook>.attempt-<n>.json``: one try of a stage."""
 
     record: Literal["attempt"] = Field(default="attempt", description="Kind of record.")
-    schema_version: int = Field(default=0, description="Version of the format; 0 for a record from before it had versions.")
-    run_id: str = Field(default="", description="Id of the run.")
-    run_date: Optional[date] = Field(default=None, description="Business date, YYYY-MM-DD.")
-    env: Optional[str] = Field(default=None, description="Deployment: a file in params/.")
     stage: str = Field(description="Stage.")
+    reasons: list[str] = Field(default=[], description="Why the stage was skipped or rejected.")
     attempt: int = Field(default=1, description="Number of the attempt, from 1.")
-    outcome: RunOutcome = Field(description="Outcome of the attempt.")
     permanent: bool = Field(default=False, description="Whether the failure is permanent: the stage is not retried.")
-    reasons: list[str] = Field(default_factory=list, description="Why the stage was skipped or rejected.")
-    started_at: str = Field(default="", description=f"When the attempt was claimed ({_MOMENT}).")
-    ended_at: Optional[str] = Field(default=None, description=f"When it ended ({_MOMENT}).")
-    seconds: Optional[float] = Field(default=None, description="Seconds from started_at to ended_at.")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="Parameters of the notebook, redacted.")
-    rows: RowCounts = Field(default_factory=RowCounts, description="Rows of the stage.")
-    peak_memory_bytes: Optional[int] = Field(default=None, description="Peak resident memory in bytes.")
-    phases: dict[str, float] = Field(default_factory=dict, description="Seconds by phase of the job.")
-    table_seconds: dict[str, float] = Field(
-        default_factory=dict, description="Seconds of the cells that went into tables, by kind of work."
-    )
-    tables_read: dict[str, int] = Field(default_factory=dict, description="By table, the version that was read.")
-    tables_written: dict[str, int] = Field(default_factory=dict, description="By table, the version that was written.")
-    inputs: list[InputFile] = Field(default_factory=list, description="Landing files that were read.")
-    details: StageDetails = Field(default_factory=StageDetails, description="What the stage adds.")
+    parameters: dict[str, Any] = Field(default={}, description="Parameters of the notebook, redacted.")
+    phases: dict[str, float] = Field(default={}, description="Seconds by phase of the job.")
     failure: Optional[Failure] = Field(default=None, description="What stopped the notebook.")
-    code: CodeVersion = Field(default_factory=CodeVersion, description="The code that ran.")
-    engine: Optional[str] = Field(default=None, description="Engine and version, such as duckdb 1.2.2.")
-    python: Optional[str] = Field(default=None, description="Version of Python.")
-    requests: dict[str, int] = Field(default_factory=dict, description="Requests to buckets: reads and writes.")
-    redactions: dict[str, int] = Field(
-        default_factory=dict, description="Values that were replaced before archiving, by column."
-    )
-    withheld: Optional[str] = Field(
-        default=None, description="Class of the error for which free text and notebook are withheld."
-    )
     notebook: Optional[ArchivedFile] = Field(default=None, description="The executed notebook; null if it is withheld.")
     html: Optional[ArchivedFile] = Field(default=None, description="The notebook's page; null if it is withheld.")
-    missing: list[str] = Field(default_factory=list, description="Not archived: described files that are not in the archive.")
 
 
 class StageRecord(RecordModel):
@@ -319,9 +308,9 @@ class StageRecord(RecordModel):
     stage: str = Field(description="Stage.")
     attempt: Optional[int] = Field(default=None, description="Number of the attempt; null if the stage did not start.")
     outcome: RunOutcome = Field(description="Outcome of the stage.")
-    permanent: bool = Field(default=False, description="Whether the stage is not retried.")
-    reasons: list[str] = Field(default_factory=list, description="Why it was skipped, rejected or failed.")
+    reasons: list[str] = Field(default=[], description="Why it was skipped, rejected or failed.")
     rows: RowCounts = Field(default_factory=RowCounts, description="Rows of the stage.")
+    permanent: bool = Field(default=False, description="Whether the stage is not retried.")
 
 
 class PriceTable(RecordModel):
@@ -363,53 +352,38 @@ class RunCost(RecordModel):
     basis: Literal["measured", "estimated"] = Field(description="measured: from the execution's history; else estimated.")
     currency: str = Field(description="ISO 4217 code.")
     prices: PriceTable = Field(default_factory=PriceTable, description="The price table.")
-    jobs: list[JobCost] = Field(default_factory=list, description="Jobs on AWS Glue.")
-    executions: list[ExecutionTransitions] = Field(default_factory=list, description="Executions of the state machine.")
+    jobs: list[JobCost] = Field(default=[], description="Jobs on AWS Glue.")
+    executions: list[ExecutionTransitions] = Field(default=[], description="Executions of the state machine.")
     transitions: CostLine = Field(default_factory=CostLine, description="State transitions of all executions.")
     writes: CostLine = Field(default_factory=CostLine, description="Writing requests to S3.")
     reads: CostLine = Field(default_factory=CostLine, description="Reading requests to S3.")
     total: str = Field(default="0", description="Sum of all amounts: a decimal as text, in currency.")
-    not_counted: list[str] = Field(default_factory=list, description="Costs that the sum lacks.")
+    not_counted: list[str] = Field(default=[], description="Costs that the sum lacks.")
 
 
-class RunRecord(RecordModel):
+class RunRecord(Execution):
     """``run.json``: one execution of the state machine for a business date. A resumed run has further ones."""
 
     record: Literal["run"] = Field(default="run", description="Kind of record.")
-    schema_version: int = Field(default=0, description="Version of the format; 0 for a record from before it had versions.")
     run_id: str = Field(description="Id of the run, such as daily-2025-11-30-1.")
     run_date: date = Field(description="Business date, YYYY-MM-DD.")
-    env: Optional[str] = Field(default=None, description="Deployment: a file in params/.")
     source: Optional[str] = Field(default=None, description="Source: a file in params/sources/.")
     title: Optional[str] = Field(default=None, description="The shop's title.")
     currency: Optional[str] = Field(default=None, description="ISO 4217 code of the figures.")
-    outcome: RunOutcome = Field(description="Outcome of the run.")
-    reasons: list[str] = Field(default_factory=list, description="Why it ended with that outcome.")
-    started_at: str = Field(default="", description=f"When the run's name was taken ({_MOMENT}).")
-    ended_at: Optional[str] = Field(default=None, description=f"When it ended ({_MOMENT}).")
-    seconds: Optional[float] = Field(default=None, description="Seconds from started_at to ended_at; null while it runs.")
     usual_seconds: Optional[float] = Field(
         default=None, description="Median seconds of the good runs of the four weeks before."
     )
     state_machine: Optional[ArchivedFile] = Field(default=None, description="File and digest of the state machine.")
-    code: CodeVersion = Field(default_factory=CodeVersion, description="The code that closed the run.")
     fingerprint: dict[str, Any] = Field(
-        default_factory=dict, description="What decides the numbers: version of the logic, digests by part."
+        default={}, description="What decides the numbers: version of the logic, digests by part."
     )
     packages: Optional[PackageVersions] = Field(default=None, description="The packages that computed.")
-    engine: Optional[str] = Field(default=None, description="Engine and version, such as duckdb 1.2.2.")
-    python: Optional[str] = Field(default=None, description="Version of Python.")
-    stages: list[AttemptRecord] = Field(default_factory=list, description="All attempts, by stage and number.")
+    stages: list[AttemptRecord] = Field(default=[], description="All attempts, by stage and number.")
     summary: Optional[dict[str, Any]] = Field(default=None, description="Published figures of the date; money as decimal text.")
     cost: Optional[RunCost] = Field(default=None, description="Cost on AWS; null without a price table.")
     approval: Optional[Approval] = Field(default=None, description="The approval that the run publishes.")
     part_of: Optional[str] = Field(default=None, description="Id of the backfill that the run belongs to.")
     lineage: Optional[dict[str, Any]] = Field(default=None, description="Columns that the tables come from, by table.")
-    redactions: dict[str, int] = Field(
-        default_factory=dict, description="Values that were replaced before archiving, by column."
-    )
-    withheld: Optional[str] = Field(default=None, description="Class of the error for which free text is withheld.")
-    missing: list[str] = Field(default_factory=list, description="Not archived: described files that are not in the archive.")
     state: Optional[Literal["closed", "running", "lost"]] = Field(
         default=None, description="Not archived: closed with a record, running, or lost without a closing record."
     )
@@ -431,7 +405,7 @@ class CatchUpPlan(RecordModel):
     """``outcomes/<execution>/gaps.json``: the gaps that a catch-up found, and the backfill that it planned."""
 
     gaps: int = Field(description="Number of gaps.")
-    dates: list[PlannedDate] = Field(default_factory=list, description="The dates to run.")
+    dates: list[PlannedDate] = Field(default=[], description="The dates to run.")
     backfill_id: Optional[str] = Field(default=None, description="Id of the backfill; null if there is no date to run.")
 
 
@@ -478,19 +452,17 @@ class BackfillRecord(RecordModel):
     force: bool = Field(default=False, description="Whether dates with a good run run again.")
     first_stage: str = Field(default="ingest", description="Stage at which each date begins.")
     fingerprint: Optional[dict[str, Any]] = Field(default=None, description="What decides the numbers when it was planned.")
-    days: list[PlannedDate] = Field(default_factory=list, description="The dates to run.")
-    left_alone: list[date] = Field(default_factory=list, description="Dates that had a good run, YYYY-MM-DD.")
+    days: list[PlannedDate] = Field(default=[], description="The dates to run.")
+    left_alone: list[date] = Field(default=[], description="Dates that had a good run, YYYY-MM-DD.")
     continues: Optional[str] = Field(default=None, description="Id of the stopped backfill that it continues.")
     ended_at: Optional[str] = Field(default=None, description=f"When it was closed ({_MOMENT}).")
     seconds: Optional[float] = Field(default=None, description="Seconds from started_at to ended_at.")
     outcome: Optional[RunOutcome] = Field(default=None, description="Outcome of the worst date; null until it is closed.")
-    reasons: list[str] = Field(default_factory=list, description="Why the backfill as a whole failed.")
+    reasons: list[str] = Field(default=[], description="Why the backfill as a whole failed.")
     stopped: bool = Field(default=False, description="Whether it was stopped before its end.")
-    counts: dict[str, int] = Field(default_factory=dict, description="Number of dates by outcome.")
+    counts: dict[str, int] = Field(default={}, description="Number of dates by outcome.")
     results: Optional[list[DateOutcome]] = Field(default=None, description="Outcome of each date; null until it is closed.")
-    unusual_days: list[UnusualDay] = Field(
-        default_factory=list, description="Dates whose figures differ from the weeks before."
-    )
+    unusual_days: list[UnusualDay] = Field(default=[], description="Dates whose figures differ from the weeks before.")
     message: Optional[Notification] = Field(default=None, description="The message to people.")
     state: Optional[Literal["closed", "open"]] = Field(
         default=None, description="Not archived: closed, or open without a record."
