@@ -9,6 +9,8 @@ from pathlib import Path
 os.environ.setdefault("RUST_LOG", "off")
 # The system allocator returns freed memory, and early on request (``engines.memory``). Arrow's own keeps it.
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+# Without this, the first pydantic model of a process reads the metadata of every installed package, to look for plugins.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 # Jobs and kernels have other working folders, so relative paths are made absolute here. An empty variable counts as unset.
 for _variable in ("DAYBOOK_HOME", "DAYBOOK_PROJECT"):
     if os.environ.get(_variable):
