@@ -6,18 +6,17 @@ delta-rs, which reads and writes the tables, cannot be counted here; a cost name
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, Literal, Optional
+from typing import Any, Literal, Optional, Union
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from daybook.errors import ParamsError
-from daybook.records.archive import parse_timestamp
+from daybook.records.history import list_jobs
 from daybook.records.models import (
     AttemptRecord,
     CostLine,
@@ -104,31 +103,22 @@ def usage_from_history(events: Iterable[Mapping[str, Any]], now: datetime, execu
     The seconds and units of an ended job are its ``ExecutionTime`` and ``MaxCapacity``. A job without that description (the
     state timed out) counts from its start to its end, a job that has not ended until ``now``.
     """
-    jobs: list[JobUsage] = []
-    entered = transitions = 0
-    open_job: Optional[tuple[str, int, datetime]] = None
-    tries: dict[str, int] = {}
+    events = list(events)
+    transitions = scheduled = 0
     for event in events:
-        kind = event["type"]
-        if kind.endswith("StateEntered"):
-            transitions, entered = transitions + 1, 0
-        elif kind == "TaskScheduled":
+        if event["type"].endswith("StateEntered"):
+            transitions, scheduled = transitions + 1, 0
+        elif event["type"] == "TaskScheduled":
             # A retry is a transition of its own.
-            transitions, entered = transitions + (entered > 0), entered + 1
-            stage = _stage_of(event["taskScheduledEventDetails"])
-            if stage:
-                tries[stage] = tries.get(stage, 0) + 1
-                open_job = (stage, tries[stage], parse_timestamp(event["timestamp"]))
-        elif kind in ("TaskSubmitFailed", "TaskStartFailed"):
-            if open_job:
-                tries[open_job[0]] -= 1  # Nothing was started.
-            open_job = None
-        elif open_job and kind in ("TaskSucceeded", "TaskFailed", "TaskTimedOut"):
-            jobs.append(_job_usage(open_job, event))
-            open_job = None
-    if open_job:
-        stage, attempt, since = open_job
-        jobs.append(JobUsage(stage, attempt, _seconds_between(since, now), under_way=True))
+            transitions, scheduled = transitions + (scheduled > 0), scheduled + 1
+    jobs = []
+    for job in list_jobs(events):
+        seconds = job.description.get("ExecutionTime")
+        if seconds is None:
+            seconds = max(0, math.ceil(((job.ended_at or now) - job.scheduled_at).total_seconds()))
+        dpu = Decimal(str(job.description.get("MaxCapacity") or SMALLEST_DPU))
+        jobs.append(JobUsage(job.stage, job.attempt, int(seconds), dpu, under_way=job.ended_at is None))
+    if jobs and jobs[-1].under_way:
         transitions += _REMAINING_TRANSITIONS
     return ExecutionUsage(jobs, transitions, execution)
 
@@ -175,7 +165,13 @@ def calculate_cost(
     counted = any(asked.values())
     writes = _cost_line(asked["writes"] if counted else None, prices.s3_thousand_writes)
     reads = _cost_line(asked["reads"] if counted else None, prices.s3_thousand_reads)
-    unknown = [f"{name}, whose price is not in the table" for name, price in _list_prices(prices) if price is None]
+    known = {
+        "AWS Glue": prices.glue_dpu_hour,
+        "Step Functions": prices.states_thousand_transitions,
+        "writing requests to S3": prices.s3_thousand_writes,
+        "reading requests to S3": prices.s3_thousand_reads,
+    }
+    unknown = [f"{name}, whose price is not in the table" for name, price in known.items() if price is None]
     amounts = [each.amount for each in jobs] + [each.amount for each in (transitions, writes, reads)]
     return RunCost(
         basis=MEASURED if use.execution else ESTIMATED,
@@ -216,12 +212,9 @@ COST_PARTS = (*STAGES, "states", "requests")
 
 def cost_by_part(cost: RunCost) -> dict[str, Decimal]:
     """Return a run's cost by part, without parts that were not used or whose price is not known."""
-    found: dict[str, Decimal] = {}
-    for job in cost.jobs:
-        _add_amount(found, job.stage, job.amount)
-    for part, line in (("states", cost.transitions), ("requests", cost.writes), ("requests", cost.reads)):
-        _add_amount(found, part, line.amount)
-    return found
+    lines = [("states", cost.transitions), ("requests", cost.writes), ("requests", cost.reads)]
+    amounts = [(job.stage, job.amount) for job in cost.jobs] + [(part, line.amount) for part, line in lines]
+    return _sum_by_part((part, Decimal(amount)) for part, amount in amounts if amount is not None)
 
 
 def sum_costs(runs: Sequence[RunRecord]) -> list[CostSummary]:
@@ -232,11 +225,9 @@ def sum_costs(runs: Sequence[RunRecord]) -> list[CostSummary]:
     for currency in sorted({cost.currency for _, cost in counted}) or [""]:
         own = [(day, cost) for day, cost in counted if cost.currency == currency]
         by_date: dict[str, dict[str, Decimal]] = {}
-        by_stage: dict[str, Decimal] = {}
         for day, cost in own:
-            for part, amount in cost_by_part(cost).items():
-                for place in (by_date.setdefault(day, {}), by_stage):
-                    place[part] = place.get(part, Decimal(0)) + amount
+            by_date[day] = _sum_by_part([*by_date.get(day, {}).items(), *cost_by_part(cost).items()])
+        by_stage = _sum_by_part(each for costs_of_day in by_date.values() for each in costs_of_day.items())
         costs = [cost for _, cost in own]
         sums.append(
             CostSummary(
@@ -254,65 +245,32 @@ def sum_costs(runs: Sequence[RunRecord]) -> list[CostSummary]:
     return sums
 
 
-def _add_amount(found: dict[str, Decimal], part: str, amount: Optional[str]) -> None:
-    if amount is not None:
-        found[part] = found.get(part, Decimal(0)) + Decimal(amount)
+def _sum_by_part(amounts: Iterable[tuple[str, Decimal]]) -> dict[str, Decimal]:
+    found: dict[str, Decimal] = {}
+    for part, amount in amounts:
+        found[part] = found.get(part, Decimal(0)) + amount
+    return found
 
 
 def _job_cost(use: JobUsage, execution: str, prices: Prices) -> JobCost:
     seconds = max(prices.glue_least_seconds, use.seconds)
-    amount = None if prices.glue_dpu_hour is None else _format_amount(seconds * use.dpu * prices.glue_dpu_hour / 3600)
     return JobCost(
         stage=use.stage,
         attempt=use.attempt,
         seconds=seconds,
         dpu=str(use.dpu),
-        amount=amount,
+        amount=_calculate_amount(seconds * use.dpu, prices.glue_dpu_hour, 3600),
         **({"under_way": True} if use.under_way else {}),
         execution=execution,
     )
 
 
 def _cost_line(count: Optional[int], thousand: Optional[Decimal]) -> CostLine:
-    return CostLine(count=count, amount=None if thousand is None or count is None else _format_amount(count * thousand / 1000))
+    return CostLine(count=count, amount=_calculate_amount(count, thousand, 1000))
 
 
-def _list_prices(prices: Prices) -> list[tuple[str, Optional[Decimal]]]:
-    return [
-        ("AWS Glue", prices.glue_dpu_hour),
-        ("Step Functions", prices.states_thousand_transitions),
-        ("writing requests to S3", prices.s3_thousand_writes),
-        ("reading requests to S3", prices.s3_thousand_reads),
-    ]
-
-
-def _format_amount(amount: Decimal) -> str:
-    return format(amount.quantize(_AMOUNT_QUANTUM, rounding=ROUND_HALF_UP), "f")
-
-
-def _stage_of(details: Mapping[str, Any]) -> str:
-    """Return the stage of a scheduled job; empty for another task."""
-    given = _parse_json_object(details.get("parameters")).get("Arguments")
-    return str(given.get("--stage", "")) if isinstance(given, dict) else ""
-
-
-def _job_usage(job: tuple[str, int, datetime], event: Mapping[str, Any]) -> JobUsage:
-    stage, attempt, since = job
-    details = event.get("taskSucceededEventDetails") or event.get("taskFailedEventDetails") or {}
-    told = _parse_json_object(details.get("output") or details.get("cause"))
-    seconds = told.get("ExecutionTime")
-    if seconds is None:
-        seconds = _seconds_between(since, parse_timestamp(event["timestamp"]))
-    return JobUsage(stage, attempt, int(seconds), Decimal(str(told.get("MaxCapacity") or SMALLEST_DPU)))
-
-
-def _parse_json_object(text: Optional[str]) -> dict[str, Any]:
-    try:
-        found = json.loads(text or "{}")
-    except ValueError:
-        return {}  # A cause can be any text.
-    return found if isinstance(found, dict) else {}
-
-
-def _seconds_between(since: datetime, until: datetime) -> int:
-    return max(0, math.ceil((until - since).total_seconds()))
+def _calculate_amount(number: Union[int, Decimal, None], price: Optional[Decimal], per: int) -> Optional[str]:
+    """Return what a number of things costs, with the price of ``per`` things; None if one of them is not known."""
+    if number is None or price is None:
+        return None
+    return format((number * price / per).quantize(_AMOUNT_QUANTUM, rounding=ROUND_HALF_UP), "f")

@@ -5,16 +5,15 @@ The time before the process and after the record is not in the record. The state
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Optional
 
 from daybook.records.archive import parse_timestamp
 from daybook.records.clock import monotonic_seconds
+from daybook.records.history import list_jobs
 from daybook.records.models import AttemptRecord
 
 WAIT_PHASE, END_PHASE = "wait", "archive and end"
@@ -96,33 +95,20 @@ class AttemptTimings:
 
 def attempt_timings(attempts: Iterable[AttemptRecord], history: Iterable[Mapping[str, Any]]) -> list[AttemptTimings]:
     """Return the timings of each attempt, given the events of the state machine."""
-    waits = _job_intervals(history)
+    jobs = [job for job in list_jobs(history) if job.ended_at]
     rows = []
     for attempt in attempts:
         phases = dict(attempt.phases)
-        waited = waits.get(attempt.stage, [])
-        asked, answered = waited.pop(0) if waited else (None, None)
-        whole = (answered - asked).total_seconds() if asked and answered else None
-        if asked and whole is not None and phases:
+        job = next((each for each in jobs if each.stage == attempt.stage), None)
+        whole = None
+        if job and job.ended_at:
+            jobs.remove(job)
+            whole = (job.ended_at - job.scheduled_at).total_seconds()
+        if job and whole is not None and phases:
             # A record starts with the claim, so the time before the claim is known.
-            until_claimed = (parse_timestamp(attempt.started_at) - asked).total_seconds()
+            until_claimed = (parse_timestamp(attempt.started_at) - job.scheduled_at).total_seconds()
             before = until_claimed - phases.get("start", 0.0) - phases.get("claim", 0.0)
             rest = whole - sum(phases.values()) - max(before, 0.0)
             phases = {WAIT_PHASE: round(max(before, 0.0), 3), **phases, END_PHASE: round(max(rest, 0.0), 3)}
         rows.append(AttemptTimings(attempt.stage, attempt.attempt, phases, dict(attempt.table_seconds), whole))
     return rows
-
-
-def _job_intervals(history: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[datetime, datetime]]]:
-    """Return, by stage, when each of its jobs was scheduled and when it ended, in order."""
-    found: dict[str, list[tuple[datetime, datetime]]] = {}
-    begun: Optional[tuple[str, datetime]] = None
-    for event in history:
-        scheduled = event.get("taskScheduledEventDetails")
-        if scheduled:
-            stage = json.loads(scheduled["parameters"]).get("Arguments", {}).get("--stage")
-            begun = (stage, parse_timestamp(event["timestamp"])) if stage else None
-        elif begun and event["type"] in ("TaskSucceeded", "TaskFailed", "TaskTimedOut"):
-            found.setdefault(begun[0], []).append((begun[1], parse_timestamp(event["timestamp"])))
-            begun = None
-    return found
