@@ -352,7 +352,7 @@ def parse_run_date(text: str) -> date:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file. Raises ``ParamsError`` that names file and line."""
-    name = _display_path(path)
+    name = display_path(path)
     try:
         loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -388,12 +388,12 @@ def _wrap_read_error(path: Path, error: OSError) -> DaybookError:
     """Return ``ParamsError`` for a missing or unreadable file, else ``StorageError``, which is retried."""
     if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)):
         return ParamsError(
-            f"{_display_path(path)} cannot be read ({error.strerror}); restore the file or change its permissions."
+            f"{display_path(path)} cannot be read ({error.strerror}); restore the file or change its permissions."
         )
     # Imported here, since it loads obstore, which most commands do not need.
     from daybook.storage import storage_read_error
 
-    return storage_read_error(_display_path(path), error)
+    return storage_read_error(display_path(path), error)
 
 
 def format_validation_error(error: ValidationError, where: str, allowed: Optional[list[str]] = None) -> str:
@@ -406,6 +406,9 @@ def format_validation_error(error: ValidationError, where: str, allowed: Optiona
         known = f"; the keys are: {', '.join(allowed)}" if allowed and len(first["loc"]) == 1 else "; remove it"
         return f"{where}: there is no key {key!r}{known}."
     reason = re.sub(r"^[A-Z]\w+ should", "it should", first["msg"].replace("Value error, ", ""))
+    if first["type"] == "value_error" and isinstance(first["input"], dict):
+        # An error about a whole mapping names its location itself.
+        return f"{where}: key {key!r}: {reason}." if key else f"{where}: {reason}."
     # User, password and query of a URL can be secrets.
     value = re.sub(r"//[^/@]*@|\?.*", "…", first["input"]) if "://" in str(first["input"]) else first["input"]
     shown = str(value) if isinstance(value, date) else repr(value)
@@ -439,7 +442,8 @@ def _list_keys(values: Any) -> list[str]:
     return [found for each in values for found in _list_keys(each)] if isinstance(values, list) else []
 
 
-def _display_path(path: Path) -> str:
+def display_path(path: Path) -> str:
+    """Return the path of a file within the project, for messages."""
     root = project_root()
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 

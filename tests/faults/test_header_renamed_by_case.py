@@ -43,7 +43,7 @@ NOON = datetime(2025, 11, 13, 11, tzinfo=timezone.utc)
 
 def clear_caches() -> None:
     """Clear the caches of contracts and sources."""
-    for read in (contract_files._load_tables_cached, contract_files._load_landing_cached, config._load_source_cached):
+    for read in (contract_files._load_cached, config._load_source_cached):
         read.cache_clear()
 
 

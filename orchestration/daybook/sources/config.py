@@ -403,10 +403,6 @@ def _parse_source(path: Path, files: FileContents) -> Source:
     try:
         return Source(name=name, contracts=contracts, **values)
     except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "value_error" and not first["loc"]:
-            reason = first["msg"].replace("Value error, ", "")
-            raise SourceError(f"{where}: {reason}.") from None
         known = [key for key in Source.model_fields if key not in ("name", "contracts")]
         raise SourceError(format_validation_error(error, where, known)) from None
 
