@@ -29,7 +29,7 @@ from pydantic import (
     field_validator,
 )
 
-from daybook.errors import DaybookError, ParamsError, UsageError
+from daybook.errors import ParamsError, UsageError
 
 LOCATIONS = ("landing", "lake", "archive", "report", "pii_key")
 """Settings with paths or URIs. A relative path is resolved against the project, an override against the working folder."""
@@ -353,14 +353,13 @@ def parse_run_date(text: str) -> date:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file. Raises ``ParamsError`` that names file and line."""
     name = display_path(path)
+    ((_, content),) = read_contents([path])
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+        loaded = yaml.load(content, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ParamsError(f"{name}, line {line}: not valid YAML ({error.problem}); fix that line.") from None
-    except OSError as error:
-        raise _wrap_read_error(path, error) from None
-    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
+    except yaml.reader.ReaderError as error:
         raise ParamsError(f"{name} cannot be read ({' '.join(str(error).split())}); save it as UTF-8 text.") from None
     if not isinstance(loaded, dict):
         raise ParamsError(f"{name}: expected a mapping, found {type(loaded).__name__}; write lines of key: value.")
@@ -374,26 +373,24 @@ FileContents = tuple[tuple[Path, bytes], ...]
 
 
 def read_contents(paths: Iterable[Path]) -> FileContents:
-    """Return paths and contents of files: a cache key for objects built from them, valid in forked processes too."""
+    """Return paths and contents of files: a cache key for objects built from them, valid in forked processes too.
+
+    Raises ``ParamsError`` for a missing or unreadable file, and ``StorageError``, which is retried, for other I/O errors.
+    """
     contents = []
     for path in paths:
         try:
             contents.append((path, path.read_bytes()))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+            raise ParamsError(
+                f"{display_path(path)} cannot be read ({error.strerror}); restore the file or change its permissions."
+            ) from None
         except OSError as error:
-            raise _wrap_read_error(path, error) from None
+            # Imported here, since it loads obstore, which most commands do not need.
+            from daybook.storage import storage_read_error
+
+            raise storage_read_error(display_path(path), error) from None
     return tuple(contents)
-
-
-def _wrap_read_error(path: Path, error: OSError) -> DaybookError:
-    """Return ``ParamsError`` for a missing or unreadable file, else ``StorageError``, which is retried."""
-    if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)):
-        return ParamsError(
-            f"{display_path(path)} cannot be read ({error.strerror}); restore the file or change its permissions."
-        )
-    # Imported here, since it loads obstore, which most commands do not need.
-    from daybook.storage import storage_read_error
-
-    return storage_read_error(display_path(path), error)
 
 
 def format_validation_error(error: ValidationError, where: str, allowed: Optional[list[str]] = None) -> str:

@@ -79,17 +79,6 @@ def storage_read_error(location: object, error: BaseException) -> StorageError:
 
 
 @contextlib.contextmanager
-def _wrap_read_errors(location: str) -> Iterator[None]:
-    """Wrap obstore errors in ``StorageError``, except ``FileNotFoundError``."""
-    try:
-        yield
-    except BaseError as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise storage_read_error(location, error) from error
-
-
-@contextlib.contextmanager
 def wrap_write_errors(location: object, retry_advice: str = "run it again") -> Iterator[None]:
     """Wrap I/O errors of the operating system, while ``location`` is written, in ``StorageError``."""
     try:
@@ -153,10 +142,34 @@ class Store:
         if self._bucket is not None:
             request_counts[kind] += number
 
+    @contextlib.contextmanager
+    def _reading(self, key: str, kind: str = "reads") -> Iterator[ObjectStore]:
+        """Open the store for a request; wrap obstore errors in ``StorageError``, except ``FileNotFoundError``."""
+        self._count(kind)
+        try:
+            yield self._open()
+        except BaseError as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise storage_read_error(self.href(key), error) from error
+
+    @contextlib.contextmanager
+    def _writing(self, key: str) -> Iterator[ObjectStore]:
+        """Open the store for a put; wrap errors in ``StorageError``."""
+        self._count("writes")
+        try:
+            yield self._open(write=True)
+        except AlreadyExistsError:
+            raise ObjectExistsError(
+                f"{self.href(key)} already exists and is never overwritten; start another run instead."
+            ) from None
+        except (BaseError, OSError) as error:
+            raise storage_write_error(self.href(key), error) from error
+
     def _list(self, prefix: str) -> list[ObjectMeta]:
-        with _wrap_read_errors(self.href(prefix)):
-            found = list(obstore.list(self._open(), prefix or None).collect())
-        self._count("writes", 1 + len(found) // _LIST_PAGE_SIZE)
+        with self._reading(prefix, "writes") as store:
+            found = list(obstore.list(store, prefix or None).collect())
+        self._count("writes", len(found) // _LIST_PAGE_SIZE)
         return found
 
     def _open(self, *, write: bool = False) -> ObjectStore:
@@ -173,15 +186,13 @@ class Store:
 
     def read(self, key: str) -> bytes:
         """Return an object's bytes. Raises ``FileNotFoundError`` if it does not exist."""
-        self._count("reads")
-        with _wrap_read_errors(self.href(key)):
-            return bytes(obstore.get(self._open(), key).bytes())
+        with self._reading(key) as store:
+            return bytes(obstore.get(store, key).bytes())
 
     def read_with_version_tag(self, key: str) -> TaggedFile:
         """Read an object and its version tag in one request. Raises ``FileNotFoundError`` if it does not exist."""
-        self._count("reads")
-        with _wrap_read_errors(self.href(key)):
-            found = obstore.get(self._open(), key)
+        with self._reading(key) as store:
+            found = obstore.get(store, key)
             file = open_spooled_file()  # The caller closes it.
             if found.meta["size"] <= _MAX_MEMORY_BYTES:
                 file.write(found.bytes())
@@ -194,9 +205,8 @@ class Store:
     def version_tag(self, key: str) -> str:
         """Return a text that changes with each write of an object: ETag (inode, time and size in a folder), size and time of
         the last change. Raises ``FileNotFoundError`` if the object does not exist."""
-        self._count("reads")
-        with _wrap_read_errors(self.href(key)):
-            return _format_version_tag(dict(obstore.head(self._open(), key)))
+        with self._reading(key) as store:
+            return _format_version_tag(dict(obstore.head(store, key)))
 
     def exists(self, key: str) -> bool:
         try:
@@ -240,9 +250,8 @@ class Store:
 
     def list_folders(self, prefix: str = "") -> list[str]:
         """Return the names of folders with objects one level below a prefix, sorted."""
-        self._count("writes")
-        with _wrap_read_errors(self.href(prefix)):
-            found = obstore.list_with_delimiter(self._open(), prefix or None)
+        with self._reading(prefix, "writes") as store:
+            found = obstore.list_with_delimiter(store, prefix or None)
         paths = sorted(str(path) for path in found["common_prefixes"])
         if self._bucket is None:
             # A failed or interrupted first write leaves an empty folder.
@@ -254,23 +263,13 @@ class Store:
 
         Raises ``ObjectExistsError`` if it exists and ``StorageError`` if it cannot be written.
         """
-        self._count("writes")
-        try:
-            obstore.put(self._open(write=True), key, data, mode="create")
-        except AlreadyExistsError:
-            raise ObjectExistsError(
-                f"{self.href(key)} already exists and is never overwritten; start another run instead."
-            ) from None
-        except (BaseError, OSError) as error:
-            raise storage_write_error(self.href(key), error) from error
+        with self._writing(key) as store:
+            obstore.put(store, key, data, mode="create")
 
     def replace(self, key: str, data: bytes) -> None:
         """Write or overwrite an object. Not for records, which are immutable."""
-        self._count("writes")
-        try:
-            obstore.put(self._open(write=True), key, data)
-        except (BaseError, OSError) as error:
-            raise storage_write_error(self.href(key), error) from error
+        with self._writing(key) as store:
+            obstore.put(store, key, data)
 
     def remove(self, key: str) -> None:
         """Delete an object if it exists. Not for records, which are immutable."""

@@ -109,7 +109,10 @@ def _find_problems(contract: Contract, path: Path) -> Iterator[str]:
             yield f"key 'customProperties' of {table.name!r} is only for silver tables; remove it"
         watched = [item.name for item in table.properties if any(each.type == "custom" for each in item.quality)]
         if watched and (layer != "gold" or table.key != table.partition_by or len(table.key) != 1):
-            yield f"column {watched[0]!r} has a robustZScore, which needs a gold table whose key is its partition: a row a date"
+            yield (
+                f"column {watched[0]!r} has a robustZScore, which needs a gold table of one row a date: its key is its "
+                "partition"
+            )
         for item in table.properties:
             for relationship in item.relationships:
                 name, _, target = relationship.to.partition(".")

@@ -14,12 +14,14 @@ outcomes/daily-2025-11-30-1/ingest.json   the last outcome of a stage, for the s
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import date, datetime, timedelta, timezone
-from typing import Any, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar
 
 from pydantic import ValidationError
 
@@ -55,6 +57,7 @@ _HISTORY_NAME = re.compile(r"history(\.redrive-\d+)?\.jsonl")
 _ATTEMPT_FILE_NAME = re.compile(r"(\d_[a-z]+)\.attempt-(\d+)\.(claim|json|ipynb|html)")
 
 _Model = TypeVar("_Model", bound=RecordModel)
+_Name = TypeVar("_Name")
 
 
 def current_timestamp() -> str:
@@ -102,6 +105,19 @@ def _without_nulls(node: Any) -> Any:
     return [_without_nulls(each) for each in node] if isinstance(node, list) else node
 
 
+def take_first_free(names: Iterable[_Name], create: Callable[[_Name], None]) -> _Name:
+    """Create an object under the first free name, and return that name. Another process may take a name at the same time.
+
+    Raises ``StopIteration`` if no name is free.
+    """
+    remaining = iter(names)
+    while True:
+        name = next(remaining)
+        with suppress(ObjectExistsError):
+            create(name)
+            return name
+
+
 def outcome_key(run_id: str, stage: str) -> str:
     """Return the key, in the archive, of the outcome of a run's stage."""
     return f"outcomes/{run_id}/{stage}.json"
@@ -132,15 +148,9 @@ class Archive:
         facts
             Values of ``StartRecord``, such as ``env`` and ``title``.
         """
-        number = int(self.next_run_id(run_date).rsplit("-", 1)[1])
-        while True:
-            run_id = format_run_id(run_date, number)
-            try:
-                self.start_named_run(run_id, facts)
-            except ObjectExistsError:
-                number += 1
-                continue
-            return run_id
+        first = int(self.next_run_id(run_date).rsplit("-", 1)[1])
+        names = (format_run_id(run_date, number) for number in itertools.count(first))
+        return take_first_free(names, lambda run_id: self.start_named_run(run_id, facts))
 
     def start_named_run(self, run_id: str, facts: Mapping[str, Any]) -> None:
         """Take this run id. Raises ``ObjectExistsError`` if it is taken."""
@@ -160,14 +170,8 @@ class Archive:
         """Take the next free attempt number of a stage, from 1; ``facts`` are values of ``ClaimRecord``."""
         number = max((int(found) for found in self._list_attempt_files(run_id, notebook_name(stage))), default=0) + 1
         claim = ClaimRecord(started_at=current_timestamp(), clock=read_clock(), **facts)
-        while True:
-            key = f"{self.folder(run_id)}/{attempt_name(stage, number)}.claim"
-            try:
-                self.store.create(key, serialize_record(claim))
-            except ObjectExistsError:
-                number += 1
-                continue
-            return number
+        stem, data = f"{self.folder(run_id)}/{notebook_name(stage)}.attempt", serialize_record(claim)
+        return take_first_free(itertools.count(number), lambda free: self.store.create(f"{stem}-{free}.claim", data))
 
     def read_abandoned_attempts(self, run_id: str) -> list[tuple[str, int, ClaimRecord]]:
         """Return the attempts that were claimed and have no record, as (stage, number, claim)."""
@@ -224,34 +228,23 @@ class Archive:
         """Write the outcome of an attempt where the state machine's Choice reads it; ``reasons`` also explain a failure."""
         self._write_stage(
             record.run_id,
-            StageRecord(
-                schema_version=SCHEMA_VERSION,
-                stage=record.stage,
-                attempt=record.attempt,
-                outcome=record.outcome,
-                permanent=record.permanent,
-                reasons=[describe_failure(record)] if record.failure else record.reasons,
-                rows=record.rows,
-            ),
+            stage=record.stage,
+            attempt=record.attempt,
+            outcome=record.outcome,
+            permanent=record.permanent,
+            reasons=[describe_failure(record)] if record.failure else record.reasons,
+            rows=record.rows,
         )
 
-    def write_unstarted_outcome(self, run_id: str, stage: str, error: DaybookError, said: str) -> None:
+    def write_unstarted_outcome(self, run_id: str, stage: str, error: DaybookError, message: str) -> None:
         """Write the outcome of a stage that a permanent ``error`` kept from starting; there is no attempt on record."""
-        reason = f"{stage} did not start ({NOT_RETRIED}): {type(error).__name__}: {first_line(said)}"
+        reason = f"{stage} did not start ({NOT_RETRIED}): {type(error).__name__}: {first_line(message)}"
         self._write_stage(
-            run_id,
-            StageRecord(
-                schema_version=SCHEMA_VERSION,
-                stage=stage,
-                attempt=None,
-                outcome="FAILED",
-                permanent=True,
-                reasons=[reason],
-                rows=RowCounts(),
-            ),
+            run_id, stage=stage, attempt=None, outcome="FAILED", permanent=True, reasons=[reason], rows=RowCounts()
         )
 
-    def _write_stage(self, run_id: str, record: StageRecord) -> None:
+    def _write_stage(self, run_id: str, **values: Any) -> None:
+        record = StageRecord(schema_version=SCHEMA_VERSION, **values)
         self.store.replace(outcome_key(run_id, record.stage), serialize_record(record))
 
     def attempts(self, run_id: str) -> list[AttemptRecord]:
@@ -351,13 +344,11 @@ class Archive:
         return parse_record(model, self.store.read(key), self.store.href(key))
 
     def _write_next(self, run_id: str, stem: str, ending: str, data: bytes) -> None:
-        folder = self.folder(run_id)
-        for number in range(100):
-            name = f"{stem}.{ending}" if number == 0 else f"{stem}.redrive-{number}.{ending}"
-            if not self.store.exists(f"{folder}/{name}"):
-                self.store.create(f"{folder}/{name}", data)
-                return
-        raise ArchiveError(f"{run_id} has been resumed 99 times; start a new run.")
+        names = (f"{stem}.{ending}", *(f"{stem}.redrive-{number}.{ending}" for number in range(1, 100)))
+        try:
+            take_first_free(names, lambda name: self.store.create(f"{self.folder(run_id)}/{name}", data))
+        except StopIteration:
+            raise ArchiveError(f"{run_id} has been resumed 99 times; start a new run.") from None
 
     def _list_names(self, run_id: str) -> list[str]:
         return [key.rsplit("/", 1)[1] for key in self.store.keys(self.folder(run_id))]

@@ -14,7 +14,6 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import Optional
 
 import psutil
@@ -80,13 +79,10 @@ class DateLock:
         self._descriptor = descriptor
         return self
 
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        if self._descriptor is not None:
-            # The content has no meaning once the file is not locked. The file stays, so that no process locks a removed file.
-            os.close(self._descriptor)
-            self._descriptor = None
+    def __exit__(self, *_: object) -> None:
+        # The content has no meaning once the file is not locked. The file stays, so that no process locks a removed file.
+        os.close(self.descriptor)
+        self._descriptor = None
 
     @property
     def descriptor(self) -> int:

@@ -133,14 +133,10 @@ class Failure(RecordModel):
 
     exception: Optional[str] = Field(default=None, description="Class of the exception, or KernelDied or JobDied.")
     message: Optional[str] = Field(default=None, description="The exception's message.")
-    index: Optional[int] = Field(
-        default=None, description="Place of the cell among all cells of the executed notebook, from 0."
-    )
+    index: Optional[int] = Field(default=None, description="Place among all cells of the executed notebook, from 0.")
     cell: Optional[int] = Field(default=None, description="Execution count that Jupyter shows for the cell.")
     source: Optional[str] = Field(default=None, description="First line of the cell.")
-    permanent: bool = Field(
-        default=False, description="Whether the same input would fail again, so that the stage is not retried."
-    )
+    permanent: bool = Field(default=False, description="Whether the same input fails again: no retry.")
 
 
 class RuleResult(RecordModel):
@@ -186,12 +182,8 @@ class Restatement(RecordModel):
     """A date whose published figures a run changed."""
 
     order_date: str = Field(description="The date, YYYY-MM-DD.")
-    before: Optional[dict[str, Any]] = Field(
-        default=None, description="Figures before; money as decimal text. Null: not published."
-    )
-    after: Optional[dict[str, Any]] = Field(
-        default=None, description="Figures after; money as decimal text. Null: not published."
-    )
+    before: Optional[dict[str, Any]] = Field(default=None, description="Money as decimal text; null: not published.")
+    after: Optional[dict[str, Any]] = Field(default=None, description="Like before, for the figures after the run.")
 
 
 class RawRead(RecordModel):
@@ -237,9 +229,7 @@ class StageDetails(RecordModel):
     lineage: dict[str, Any] = Field(default={}, description="Columns that the tables of this stage come from, by table.")
     lineage_gaps: list[str] = Field(default=[], description="Why the lineage of a table is not known.")
     raw_reads: list[RawRead] = Field(default=[], description="Reads of raw values.")
-    freshness_hours: Optional[float] = Field(
-        default=None, description="Hours from the end of the business date to the message."
-    )
+    freshness_hours: Optional[float] = Field(default=None, description="Hours from the end of the date to the message.")
     silent: Optional[str] = Field(default=None, description="Why nobody is notified.")
     message: Optional[Notification] = Field(default=None, description="The message to people.")
     run_outcome: Optional[RunOutcome] = Field(default=None, description="Outcome of the run, from the notify stage.")
@@ -370,13 +360,9 @@ class RunRecord(Execution):
     source: Optional[str] = Field(default=None, description="Source: a file in params/sources/.")
     title: Optional[str] = Field(default=None, description="The shop's title.")
     currency: Optional[str] = Field(default=None, description="ISO 4217 code of the figures.")
-    usual_seconds: Optional[float] = Field(
-        default=None, description="Median seconds of the good runs of the four weeks before."
-    )
+    usual_seconds: Optional[float] = Field(default=None, description="Median seconds of good runs of the four weeks before.")
     state_machine: Optional[ArchivedFile] = Field(default=None, description="File and digest of the state machine.")
-    fingerprint: dict[str, Any] = Field(
-        default={}, description="What decides the numbers: version of the logic, digests by part."
-    )
+    fingerprint: dict[str, Any] = Field(default={}, description="What decides the numbers: logic version, digests by part.")
     packages: Optional[PackageVersions] = Field(default=None, description="The packages that computed.")
     stages: list[AttemptRecord] = Field(default=[], description="All attempts, by stage and number.")
     summary: Optional[dict[str, Any]] = Field(default=None, description="Published figures of the date; money as decimal text.")
@@ -464,9 +450,7 @@ class BackfillRecord(RecordModel):
     results: Optional[list[DateOutcome]] = Field(default=None, description="Outcome of each date; null until it is closed.")
     unusual_days: list[UnusualDay] = Field(default=[], description="Dates whose figures differ from the weeks before.")
     message: Optional[Notification] = Field(default=None, description="The message to people.")
-    state: Optional[Literal["closed", "open"]] = Field(
-        default=None, description="Not archived: closed, or open without a record."
-    )
+    state: Optional[Literal["closed", "open"]] = Field(default=None, description="Not archived: closed, or open.")
 
 
 PUBLISHED_MODELS: Mapping[str, type[RecordModel]] = {

@@ -9,6 +9,7 @@ backfills/backfill-2025-11-01-2025-11-30-1/
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from datetime import date, timedelta
 from typing import Any, Optional
 
 from daybook.errors import ObjectExistsError, UsageError
-from daybook.records.archive import Archive, current_timestamp, first_line, parse_timestamp, serialize_record
+from daybook.records.archive import Archive, current_timestamp, first_line, parse_timestamp, serialize_record, take_first_free
 from daybook.records.fingerprint import compute_fingerprint
 from daybook.records.models import (
     SCHEMA_VERSION,
@@ -147,12 +148,12 @@ def plan_catch_up(settings: Settings, dates: Sequence[date]) -> BackfillPlan:
 def start_backfill(archive: Archive, plan: BackfillPlan, facts: Mapping[str, Any]) -> str:
     """Record a plan, with further values of ``BackfillRecord``, and return the backfill's id."""
     stem = f"{plan.kind}-{plan.first}-{plan.last}"
-    number = 1
-    while True:
+
+    def create(backfill_id: str) -> None:
         record = BackfillRecord(
             record="backfill",
             schema_version=SCHEMA_VERSION,
-            backfill_id=f"{stem}-{number}",
+            backfill_id=backfill_id,
             started_at=current_timestamp(),
             **facts,
             **plan.request,
@@ -160,12 +161,9 @@ def start_backfill(archive: Archive, plan: BackfillPlan, facts: Mapping[str, Any
             left_alone=list(plan.already_done),
             continues=plan.continues,
         )
-        try:
-            archive.store.create(f"{_FOLDER}/{record.backfill_id}/started.json", serialize_record(record))
-        except ObjectExistsError:
-            number += 1
-            continue
-        return record.backfill_id
+        archive.store.create(f"{_FOLDER}/{backfill_id}/started.json", serialize_record(record))
+
+    return take_first_free((f"{stem}-{number}" for number in itertools.count(1)), create)
 
 
 def record_refusal(archive: Archive, backfill_id: str, run_date: date, reason: str) -> None:
