@@ -82,15 +82,17 @@ def affected_dates(table: Table) -> list[Affects]:
     declared = table.roles.affects
     dated = business_date_table()
     if declared is None:
-        references = [item.name for item in table.properties if reference_to_key(table, item.name, dated)]
-        if not references:
+        reference = reference_to(table, dated)
+        if not reference:
             raise ContractError(
                 f"{table.file}: {table.name!r} needs the custom property affects: which business dates a changed row makes "
                 "stale, for example {dates_of: a column}, or [] for none."
             )
-        return [Affects(dates_of=references[0])]
+        return [Affects(dates_of=reference)]
     for each in declared:
-        _require_dates(table, each, dated)
+        problem = _find_problem(table, each, dated)
+        if problem:
+            raise ContractError(f"{table.file}: the custom property affects of {table.name!r} {problem}.")
     return declared
 
 
@@ -118,22 +120,21 @@ def reference_to_key(table: Table, column: str, other: Table) -> bool:
     return any(column_key(each.to) == target for each in found.relationships)
 
 
-def _require_dates(table: Table, affects: Affects, dated: Table) -> None:
-    where = f"{table.file}: the custom property affects of {table.name!r}"
-    if affects.through:
-        tables = load_tables("silver")
-        through = tables.get(f"silver.{affects.through}")
-        if through is None:
-            known = ", ".join(each.name for each in tables.values())
-            raise ContractError(f"{where} goes through {affects.through!r}; the silver tables are: {known}.")
-        if not any(reference_to_key(through, name, table) for name in through.columns) or not reference_to(through, dated):
-            raise ContractError(
-                f"{where} goes through {affects.through!r}, which must refer to {table.name!r} and to {dated.name!r} by "
-                "relationships; add them to its contract."
-            )
-    elif not has_own_dates(table, affects) and not reference_to_key(table, affects.dates_of, dated):
-        raise ContractError(
-            f"{where} has dates_of {affects.dates_of!r}, which must be a date, an instant, or a foreign key to {dated.name!r}."
-        )
+def _find_problem(table: Table, affects: Affects, dated: Table) -> str:
+    """Return why the declared dates do not exist, or an empty text."""
     if affects.first_of and table.full_name != dated.full_name:
-        raise ContractError(f"{where} has first_of, which only {dated.name!r} can have; remove it.")
+        return f"has first_of, which only {dated.name!r} can have; remove it"
+    if not affects.through:
+        if has_own_dates(table, affects) or reference_to_key(table, affects.dates_of, dated):
+            return ""
+        return f"has dates_of {affects.dates_of!r}, which must be a date, an instant, or a foreign key to {dated.name!r}"
+    tables = load_tables("silver")
+    through = tables.get(f"silver.{affects.through}")
+    if through is None:
+        return f"goes through {affects.through!r}; the silver tables are: {', '.join(each.name for each in tables.values())}"
+    if reference_to(through, table) and reference_to(through, dated):
+        return ""
+    return (
+        f"goes through {affects.through!r}, which must refer to {table.name!r} and to {dated.name!r} by relationships; "
+        "add them to its contract"
+    )

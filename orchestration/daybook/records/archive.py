@@ -54,7 +54,7 @@ _MAX_LINE_LENGTH = 2_000
 """Maximum length of a reason's first line."""
 _CLOSING_RECORD_NAME = re.compile(r"run(\.redrive-\d+)?\.json")
 _HISTORY_NAME = re.compile(r"history(\.redrive-\d+)?\.jsonl")
-_ATTEMPT_FILE_NAME = re.compile(r"(\d_[a-z]+)\.attempt-(\d+)\.(claim|json|ipynb|html)")
+_ATTEMPT_FILE_NAME = re.compile(rf"({'|'.join(map(notebook_name, STAGES))})\.attempt-(\d+)\.(claim|json|ipynb|html)")
 
 _Model = TypeVar("_Model", bound=RecordModel)
 _Name = TypeVar("_Name")
@@ -168,19 +168,19 @@ class Archive:
 
     def claim_attempt(self, run_id: str, stage: str, facts: Mapping[str, Any]) -> int:
         """Take the next free attempt number of a stage, from 1; ``facts`` are values of ``ClaimRecord``."""
-        number = max((int(found) for found in self._list_attempt_files(run_id, notebook_name(stage))), default=0) + 1
+        taken = [number for notebook, number in self._list_attempts(run_id) if notebook == notebook_name(stage)]
         claim = ClaimRecord(started_at=current_timestamp(), clock=read_clock(), **facts)
         stem, data = f"{self.folder(run_id)}/{notebook_name(stage)}.attempt", serialize_record(claim)
-        return take_first_free(itertools.count(number), lambda free: self.store.create(f"{stem}-{free}.claim", data))
+        return take_first_free(
+            itertools.count(max(taken, default=0) + 1), lambda free: self.store.create(f"{stem}-{free}.claim", data)
+        )
 
     def read_abandoned_attempts(self, run_id: str) -> list[tuple[str, int, ClaimRecord]]:
         """Return the attempts that were claimed and have no record, as (stage, number, claim)."""
-        folder = self.folder(run_id)
         return [
-            (stage, number, self.read(ClaimRecord, f"{folder}/{attempt_name(stage, number)}.claim"))
-            for stage in STAGES
-            for number, kinds in sorted(self._list_attempt_files(run_id, notebook_name(stage)).items())
-            if "json" not in kinds
+            (notebook[2:], number, self.read(ClaimRecord, f"{self.folder(run_id)}/{notebook}.attempt-{number}.claim"))
+            for (notebook, number), endings in self._list_attempts(run_id).items()
+            if "json" not in endings
         ]
 
     def write_attempt(self, record: AttemptRecord, notebook: Optional[bytes], html: Optional[bytes]) -> AttemptRecord:
@@ -249,12 +249,10 @@ class Archive:
 
     def attempts(self, run_id: str) -> list[AttemptRecord]:
         """Return the records of all attempts, by stage and number."""
-        folder = self.folder(run_id)
         return [
-            self.read(AttemptRecord, f"{folder}/{attempt_name(stage, number)}.json")
-            for stage in STAGES
-            for number, kinds in sorted(self._list_attempt_files(run_id, notebook_name(stage)).items())
-            if "json" in kinds
+            self.read(AttemptRecord, f"{self.folder(run_id)}/{notebook}.attempt-{number}.json")
+            for (notebook, number), endings in self._list_attempts(run_id).items()
+            if "json" in endings
         ]
 
     def run_ids(self, run_date: Optional[date] = None) -> list[str]:
@@ -353,13 +351,14 @@ class Archive:
     def _list_names(self, run_id: str) -> list[str]:
         return [key.rsplit("/", 1)[1] for key in self.store.keys(self.folder(run_id))]
 
-    def _list_attempt_files(self, run_id: str, notebook: str) -> dict[int, set[str]]:
-        found: dict[int, set[str]] = {}
+    def _list_attempts(self, run_id: str) -> dict[tuple[str, int], set[str]]:
+        """Return the endings of the files of each attempt, by notebook and number, in order. This takes one listing."""
+        found: dict[tuple[str, int], set[str]] = {}
         for name in self._list_names(run_id):
             matched = _ATTEMPT_FILE_NAME.fullmatch(name)
-            if matched and matched[1] == notebook:
-                found.setdefault(int(matched[2]), set()).add(matched[3])
-        return found
+            if matched:
+                found.setdefault((matched[1], int(matched[2])), set()).add(matched[3])
+        return dict(sorted(found.items()))
 
 
 def _redrive_number(name: str) -> int:
