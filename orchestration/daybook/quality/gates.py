@@ -43,7 +43,7 @@ class GateResult:
 def gate_broken_rules(results: list[RuleResult]) -> GateResult:
     """Reject data that breaks rules of severity ``error``."""
     broken = [each for each in results if each.severity == "error" and not each.holds]
-    return GateResult([Finding(_finding_id(each), format_rule_result(each), each.waivable) for each in broken])
+    return GateResult([Finding(f"{each.table}: {each.rule}", format_rule_result(each), each.waivable) for each in broken])
 
 
 def format_warnings(results: list[RuleResult]) -> list[str]:
@@ -76,7 +76,3 @@ def format_rule_result(result: RuleResult) -> str:
         return f"{result.table}: '{result.rule}' does not hold: {result.measured}"
     rows = "row breaks" if result.failing == 1 else "rows break"
     return f"{result.table}: {result.failing:,} {rows} '{result.rule}'"
-
-
-def _finding_id(result: RuleResult) -> str:
-    return f"{result.table}: {result.rule}"

@@ -75,12 +75,12 @@ class TimeBreakdown:
         if self._within:
             yield
             return
-        self._within, began = True, monotonic_seconds()
+        self._within, started = True, monotonic_seconds()
         try:
             yield
         finally:
             self._within = False
-            self._found[name] = self._found.get(name, 0.0) + monotonic_seconds() - began
+            self._found[name] = self._found.get(name, 0.0) + monotonic_seconds() - started
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds so far by activity, to the millisecond."""

@@ -160,11 +160,11 @@ def calculate_cost(
         jobs = [each for each in before.jobs if each.execution != use.execution] + jobs
         executions = [each for each in before.executions if each.execution != use.execution] + executions
     transitions = _cost_line(sum(each.transitions for each in executions), prices.states_thousand_transitions)
-    asked = {kind: sum(each.requests.get(kind, 0) for each in attempts) for kind in ("writes", "reads")}
+    requests = {kind: sum(each.requests.get(kind, 0) for each in attempts) for kind in ("writes", "reads")}
     # Requests to folders are not counted; that does not mean that buckets would have had none.
-    counted = any(asked.values())
-    writes = _cost_line(asked["writes"] if counted else None, prices.s3_thousand_writes)
-    reads = _cost_line(asked["reads"] if counted else None, prices.s3_thousand_reads)
+    counted = any(requests.values())
+    writes = _cost_line(requests["writes"] if counted else None, prices.s3_thousand_writes)
+    reads = _cost_line(requests["reads"] if counted else None, prices.s3_thousand_reads)
     known = {
         "AWS Glue": prices.glue_dpu_hour,
         "Step Functions": prices.states_thousand_transitions,

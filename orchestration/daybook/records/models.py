@@ -21,7 +21,8 @@ _MOMENT = "UTC, ISO 8601 with milliseconds and Z"
 _AMOUNT = "a decimal as text, in the currency of the cost; null if the price is not known"
 
 RunOutcome = Literal["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "RUNNING"]
-"""The outcome of a run or an attempt; ``RUNNING`` is never archived."""
+"""The outcome of a run or an attempt: done; nothing to do; rejected by a gate, never retried; failed, by a fault that was
+retried or by a permanent failure that was not. ``RUNNING`` is never archived."""
 DateOutcomeName = Literal["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "NOT STARTED", "RUNNING"]
 
 

@@ -16,10 +16,6 @@ RESULT_MIME = "application/vnd.daybook.result+json"
 OMITTED_OUTPUT_KEY = "daybook_cut"
 """The key in the metadata of an output that stands for outputs which were left out (``daybook.execution.outputs``)."""
 
-Outcome = Literal["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED"]
-"""Outcome of a stage, a run or a date: done; nothing to do; rejected by a gate, never retried; failed, by a fault that was
-retried or by a permanent failure that was not."""
-
 NOT_STARTED: Literal["NOT STARTED"] = "NOT STARTED"
 """The outcome of a date that its backfill did not start."""
 

@@ -112,11 +112,9 @@ def describe_run_failure(failed: Optional[AttemptRecord], caught: Mapping[str, A
     if failed:
         return describe_failure(failed)
     # The cause of a failed job is its description as JSON, which may be cut off.
-    message = re.search(r'"ErrorMessage"\s*:\s*("(?:[^"\\]|\\.)*")', cause)
-    said = json.loads(message[1]) if message else cause
-    return (
-        f"{_failed_stage(caught) or 'The run'} failed ({caught.get('Error', 'no error was named')}): {first_line(said)[:300]}"
-    )
+    found = re.search(r'"ErrorMessage"\s*:\s*("(?:[^"\\]|\\.)*")', cause)
+    message = first_line(json.loads(found[1]) if found else cause)[:300]
+    return f"{_failed_stage(caught) or 'The run'} failed ({caught.get('Error', 'no error was named')}): {message}"
 
 
 def execution_url(execution: str) -> str:
