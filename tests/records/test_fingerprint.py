@@ -176,7 +176,7 @@ def test_the_fingerprint_reads_no_source_code(differs, project, monkeypatch: pyt
     read_bytes = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
     assert differs(nothing) == []
-    assert {path.suffix for path in read} == {".ipynb"}
+    assert {path.suffix for path in read} == {".ipynb", ".yaml"}
 
 
 def test_the_version_of_the_logic_counts(differs, monkeypatch: pytest.MonkeyPatch) -> None:
