@@ -59,7 +59,7 @@ def papermill_loop(module: str) -> Day:
 
 def daybook() -> Day:
     """Return Daybook in this process: the state machine, six stages, archive and pages."""
-    from daybook.execution.local import run_day
+    from daybook.execution.local.runs import run_day
     from daybook.records.archive import Archive
     from daybook.settings import load_settings
 

@@ -13,7 +13,8 @@ import pytest
 
 from asl_local import TaskError
 from daybook.engines import DuckDBEngine
-from daybook.execution.local import GlueJobs, run_day
+from daybook.execution.local.jobs import GlueJobs
+from daybook.execution.local.runs import run_day
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
 from daybook.settings import load_settings, parse_run_date
@@ -63,13 +64,14 @@ class Cloud:
     def run_here(self, day: str) -> None:
         settings = load_settings("here")
         run_id = Archive(settings.archive).start_run(parse_run_date(day), {"env": "here"})
-        run_day(settings, run_id, random=NoJitter())
+        run_day(settings, run_id)
 
 
 @pytest.fixture
 def cloud(aws_account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cloud:
     home = tmp_path / "home"
     monkeypatch.setenv("DAYBOOK_HOME", str(home))
+    monkeypatch.setattr("daybook.execution.local.interpreter.Random", NoJitter)
     project = copy_project(tmp_path / "project")
     monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
     bucket = aws_account.new_bucket()

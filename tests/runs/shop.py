@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Optional
+from unittest.mock import patch
 
 import nbformat
 import pytest
 
 from asl_local import Execution
 from daybook.engines import DuckDBEngine
-from daybook.execution.local import run_day
+from daybook.execution.local.runs import run_day
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
 from daybook.records.models import RunRecord
@@ -44,7 +45,8 @@ class DaybookHome:
         """Run a business date to its end, with retries without waiting."""
         settings = load_settings(env, overrides)
         run_id = Archive(settings.archive).start_run(parse_run_date(day), {"env": env})
-        return run_day(settings, run_id, random=NoJitter())
+        with patch("daybook.execution.local.interpreter.Random", NoJitter):
+            return run_day(settings, run_id)
 
     def settings(self, env: str) -> Settings:
         return load_settings(env)
@@ -169,7 +171,7 @@ def run_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     from daybook.cli import main
 
     monkeypatch.setattr(sys, "argv", ["daybook", *arguments])
-    monkeypatch.setattr("daybook.execution.local.runs.Random", NoJitter)
+    monkeypatch.setattr("daybook.execution.local.interpreter.Random", NoJitter)
     with pytest.raises(SystemExit) as ended:
         main()
     printed = capsys.readouterr()

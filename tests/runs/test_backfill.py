@@ -22,14 +22,14 @@ pytestmark = pytest.mark.slow
 
 COMMAND = """
 import random
-import daybook.execution.local.backfills as backfills
+import daybook.execution.local.interpreter as interpreter
 from daybook.cli import main
 
 class NoWait(random.Random):
     def random(self):
         return 0.0
 
-backfills.Random = NoWait
+interpreter.Random = NoWait
 main()
 """
 """The command, with retries without waiting."""

@@ -36,12 +36,12 @@ DAYS = [f"2024-03-{day:02d}" for day in range(1, 11)]
 CLOSED = "2024-03-03"
 RUNNER = """
 import sys
-import daybook.execution.local.backfills
+import daybook.execution.local.interpreter
 from random import Random
 class NoWait(Random):
     def random(self):
         return 0.0
-daybook.execution.local.backfills.Random = NoWait
+daybook.execution.local.interpreter.Random = NoWait
 from daybook.cli import main
 sys.argv = ["daybook", "backfill", *sys.argv[1:]]
 main()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from collections.abc import Mapping
+from typing import Any, Optional
 
 from daybook.errors import UsageError
 from daybook.records.archive import Archive, describe_failure
@@ -12,6 +13,8 @@ from daybook.settings import Settings
 
 ABORTED = "ABORTED"
 """The status of an execution that was stopped."""
+_COPIED_FIELDS = ("env", "run_date", "overrides", "first_stage", "part_of", "failure")
+"""Input fields that a resuming execution copies from the one it resumes."""
 
 
 def close_ended_run(
@@ -75,6 +78,16 @@ def require_resumable_run(settings: Settings, run_id: str) -> list[RunRecord]:
     if later:
         raise UsageError(f"The date of {run_id} has been run again as {later[-1]}; resume that one, or start `{again}`.")
     return records
+
+
+def find_resume_input(archive: Archive, run_id: str, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the input of a new execution that resumes an ended run, except for fields that all inputs have.
+
+    ``before`` is the input of the run's newest execution; empty if it is not known.
+    """
+    copied = {key: before[key] for key in _COPIED_FIELDS if key in before}
+    point = find_resume_point(archive, run_id, before.get("first_stage"))
+    return {"run_date": run_date_of(run_id).isoformat(), **copied, **point, "run_id": run_id}
 
 
 def find_resume_point(archive: Archive, run_id: str, first_stage: Optional[str]) -> dict[str, str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
@@ -67,23 +67,19 @@ class Runner(Protocol):
     def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         """Resume a failed or interrupted run and return its record."""
 
-    def backfill(
-        self, plan: BackfillPlan, display: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
-    ) -> BackfillRecord:
-        """Run the dates of a plan and return the backfill's record."""
+    def backfill(self, plan: BackfillPlan, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> BackfillRecord:
+        """Run the dates of a plan and return the backfill's record.
+
+        The options are those of ``daybook.execution.backfills.record_backfill``.
+        """
 
     def catch_up(
-        self,
-        display: BackfillDisplay,
-        *,
-        limit: int,
-        parallel: int,
-        since: Optional[str],
-        until: Optional[str],
-        include_stale: bool,
-        follow: bool = True,
+        self, display: BackfillDisplay, *, follow: bool = True, **options: Any
     ) -> tuple[str, Optional[BackfillRecord]]:
-        """Run the gaps; return the error of the catch-up itself (or an empty string) and the backfill's record, if any."""
+        """Run the gaps; return the error of the catch-up itself (or an empty string) and the backfill's record, if any.
+
+        The options are those of ``daybook.execution.backfills.build_catch_up_input``.
+        """
 
     def is_running(self, backfill_id: str) -> bool:
         """Return whether a backfill is running."""
@@ -113,13 +109,6 @@ def require_local(settings: Settings, command: str) -> None:
         )
 
 
-def _start_fork_server() -> None:
-    """Start the fork server early, since it imports for a second while this process does the same."""
-    from daybook.execution.fork_server import get_fork_server
-
-    get_fork_server().start()
-
-
 class _LocalRunner:
     """Execute runs on this machine."""
 
@@ -140,60 +129,59 @@ class _LocalRunner:
         """Do nothing: the next run of a date does it under the date's lock."""
 
     def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> RunRecord:
+        self._prepare(follow)
+        from daybook.execution.local.runs import run_day
         from daybook.records.locks import DateLock
-
-        _require_follow(self._settings, follow)
-        _start_fork_server()
-        from daybook.execution.local import run_day
 
         with DateLock(self._settings.archive, run_date) as lock:
             start = allocate()
             with display(start.run_id) as listener:
-                _, record = run_day(self._settings, start.run_id, first_stage=start.first_stage, lock=lock, listener=listener)
-        return record
+                return run_day(self._settings, start.run_id, first_stage=start.first_stage, lock=lock, listener=listener)[1]
 
     def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> RunRecord:
-        _require_follow(self._settings, follow)
-        _start_fork_server()
-        from daybook.execution.local import resume_day
+        self._prepare(follow)
+        from daybook.execution.local.runs import resume_day
 
         with display(run_id) as listener:
             return resume_day(self._settings, run_id, listener=listener)[1]
 
-    def backfill(
-        self, plan: BackfillPlan, display: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
-    ) -> BackfillRecord:
-        _require_follow(self._settings, follow)
-        _start_fork_server()
-        from daybook.execution.local import run_backfill
+    def backfill(self, plan: BackfillPlan, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> BackfillRecord:
+        self._prepare(follow)
+        from daybook.execution.local.backfills import run_backfill
 
         with display() as listener:
-            return run_backfill(
-                self._settings,
-                plan,
-                parallel=parallel,
-                fail_fast=fail_fast,
-                listener=listener,
-                day_listener=listener.on_run_event,
-            )
+            return run_backfill(self._settings, plan, listener, **options)
 
     def catch_up(
         self, display: BackfillDisplay, *, follow: bool = True, **options: Any
     ) -> tuple[str, Optional[BackfillRecord]]:
-        _require_follow(self._settings, follow)
-        _start_fork_server()
-        from daybook.execution.local import run_catch_up
+        self._prepare(follow)
+        from daybook.execution.local.backfills import run_catch_up
 
         with display() as listener:
-            return run_catch_up(self._settings, listener=listener, day_listener=listener.on_run_event, **options)
+            return run_catch_up(self._settings, listener, **options)
 
     def is_running(self, backfill_id: str) -> bool:
-        from daybook.execution.local import is_running
+        from daybook.execution.local.backfills import is_running
 
         return is_running(self._settings, backfill_id)
 
     def refresh_record(self, record: RunRecord) -> RunRecord:
         return record  # The archive has checked the lock of its date.
+
+    def _prepare(self, follow: bool) -> None:
+        if not follow:
+            raise UsageError(
+                f"--no-follow works for deployments on AWS only, and {self._settings.env} runs here; omit the option."
+            )
+        _start_fork_server()
+
+
+def _start_fork_server() -> None:
+    """Start the fork server early, since it imports for a second while this process does the same."""
+    from daybook.execution.fork_server import get_fork_server
+
+    get_fork_server().start()
 
 
 class _AwsRunner:
@@ -218,56 +206,39 @@ class _AwsRunner:
     def close_lost_runs(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
         from daybook.execution.aws.runs import close_lost
 
-        between = [
-            run_id
-            for run_id in Archive(self._settings.archive).run_ids()
-            if (first is None or first <= run_date_of(run_id)) and (last is None or run_date_of(run_id) <= last)
-        ]
-        close_lost(self._settings, self._executions, between)
+        run_ids = Archive(self._settings.archive).run_ids()
+        between = (first or date.min, last or date.max)
+        close_lost(self._executions, [each for each in run_ids if between[0] <= run_date_of(each) <= between[1]])
 
     def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         from daybook.execution.aws.runs import follow_run, start_run
 
-        run_id = start_run(self._settings, self._executions, run_date, allocate)
-        with self._follow_context("daily", run_id, run_id, follow), display(run_id) as listener:
-            return follow_run(self._settings, self._executions, run_id, listener=listener)
+        run_id = start_run(self._executions, run_date, allocate)
+        with self._follow("daily", run_id, run_id, follow), display(run_id) as listener:
+            return follow_run(self._executions, run_id, run_id, listener=listener)
 
     def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         from daybook.execution.aws.runs import follow_run, resume_run
 
-        name, before, redriven = resume_run(self._settings, self._executions, run_id)
-        with self._follow_context("daily", name, run_id, follow), display(run_id) as listener:
-            return follow_run(
-                self._settings,
-                self._executions,
-                run_id,
-                execution=name,
-                before=before,
-                redriven=redriven,
-                listener=listener,
-            )
+        resumed = resume_run(self._executions, run_id)
+        with self._follow("daily", resumed[0], run_id, follow), display(run_id) as listener:
+            return follow_run(self._executions, run_id, *resumed, listener=listener)
 
-    def backfill(
-        self, plan: BackfillPlan, display: BackfillDisplay, *, parallel: int, fail_fast: bool, follow: bool = True
-    ) -> BackfillRecord:
+    def backfill(self, plan: BackfillPlan, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> BackfillRecord:
         from daybook.execution.aws.backfills import follow_backfill, start_backfill_execution
 
-        name = start_backfill_execution(self._settings, self._executions, plan, parallel=parallel, fail_fast=fail_fast)
-        with self._follow_context("backfill", name, name, follow), display() as listener:
-            return follow_backfill(
-                self._settings, self._executions, name, listener=listener, day_listener=listener.on_run_event
-            )
+        name = start_backfill_execution(self._executions, plan, **options)
+        with self._follow("backfill", name, name, follow), display() as listener:
+            return follow_backfill(self._executions, name, listener)
 
     def catch_up(
         self, display: BackfillDisplay, *, follow: bool = True, **options: Any
     ) -> tuple[str, Optional[BackfillRecord]]:
         from daybook.execution.aws.backfills import follow_catch_up, start_catch_up
 
-        name = start_catch_up(self._settings, self._executions, **options)
-        with self._follow_context("catch-up", name, "", follow), display() as listener:
-            return follow_catch_up(
-                self._settings, self._executions, name, listener=listener, day_listener=listener.on_run_event
-            )
+        name = start_catch_up(self._executions, **options)
+        with self._follow("catch-up", name, "", follow), display() as listener:
+            return follow_catch_up(self._executions, name, listener)
 
     def is_running(self, backfill_id: str) -> bool:
         from daybook.execution.aws.backfills import is_running
@@ -279,27 +250,14 @@ class _AwsRunner:
 
         return reconcile_record(self._executions, record)
 
-    def _follow_context(self, machine: str, execution: str, name: str, follow: bool) -> AbstractContextManager[None]:
-        return _FollowContext(StillRunning(name, self._executions.console_link(machine, execution)), follow)
-
-
-class _FollowContext(AbstractContextManager[None]):
-    """Raise ``StillRunning`` instead of following, or after an interrupt."""
-
-    def __init__(self, still_running: StillRunning, follow: bool) -> None:
-        self._still_running = still_running
-        self._follow = follow
-
-    def __enter__(self) -> None:
-        if not self._follow:
-            raise self._still_running
-
-    def __exit__(self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Any) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            self._still_running.interrupted = True
-            raise self._still_running from None
-
-
-def _require_follow(settings: Settings, follow: bool) -> None:
-    if not follow:
-        raise UsageError(f"--no-follow works for deployments on AWS only, and {settings.env} runs here; omit the option.")
+    @contextmanager
+    def _follow(self, machine: str, execution: str, name: str, follow: bool) -> Iterator[None]:
+        """Raise ``StillRunning`` instead of following, or after an interrupt."""
+        still_running = StillRunning(name, self._executions.console_link(machine, execution))
+        if not follow:
+            raise still_running
+        try:
+            yield
+        except KeyboardInterrupt:
+            still_running.interrupted = True
+            raise still_running from None

@@ -24,9 +24,11 @@ FIRST, SECOND = "daily-2025-11-30-1", "daily-2025-11-30-2"
 
 
 @pytest.fixture
-def settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(home: Path, aws: Any, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setattr("daybook.execution.aws.executions.archive_input", lambda uri: {"bucket": "archive", "prefix": ""})
-    return load_settings("prod").model_copy(update={name: str(home / name) for name in ("landing", "lake", "archive")})
+    found = load_settings("prod").model_copy(update={name: str(home / name) for name in ("landing", "lake", "archive")})
+    aws.executions.settings = found
+    return found
 
 
 def begin(settings: Settings) -> RunStart:
@@ -34,7 +36,7 @@ def begin(settings: Settings) -> RunStart:
 
 
 def start(settings: Settings, aws: Any) -> str:
-    return start_run(settings, aws.executions, DAY, lambda: begin(settings))
+    return start_run(aws.executions, DAY, lambda: begin(settings))
 
 
 def inputs(aws: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
@@ -123,7 +125,7 @@ def test_interrupted_execution_is_redriven(settings: Settings, aws: Any, failed:
     aws.described("daily", failed, "TIMED_OUT", redriveStatus="REDRIVABLE")
     aws.unknown(f"{failed}-resumed-1")
     aws.stubber.add_response("redrive_execution", {"redriveDate": 0})
-    assert resume_run(settings, aws.executions, failed) == (failed, 1, True)
+    assert resume_run(aws.executions, failed) == (failed, 1, True)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_failed_run_resumes_in_new_execution(
     aws.described("daily", failed, input=json.dumps({"first_stage": "validate", "part_of": "b", "started_by": "x"}), **status)
     aws.unknown(f"{failed}-resumed-1")
     aws.started("daily", f"{failed}-resumed-1")
-    assert resume_run(settings, aws.executions, failed) == (f"{failed}-resumed-1", 1, False)
+    assert resume_run(aws.executions, failed) == (f"{failed}-resumed-1", 1, False)
     assert (given[0]["first_stage"], given[0]["run_id"], given[0]["part_of"]) == ("validate", failed, "b")
     assert given[0]["started_by"] != "x"
 
@@ -149,7 +151,7 @@ def test_succeeded_run_cannot_be_resumed(settings: Settings, aws: Any) -> None:
     aws.described("daily", FIRST, "SUCCEEDED")
     aws.unknown(f"{FIRST}-resumed-1")
     with pytest.raises(UsageError, match="has ended as SUCCEEDED"):
-        resume_run(settings, aws.executions, FIRST)
+        resume_run(aws.executions, FIRST)
 
 
 def test_open_record_gets_state_of_execution(aws: Any) -> None:

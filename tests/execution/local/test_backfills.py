@@ -13,10 +13,11 @@ from typing import Any, Callable, Optional
 
 import pytest
 
+import daybook.execution.backfills as shared
 import daybook.execution.local.backfills as laptop
 from asl_local import Execution, FakeClock, TaskError
 from daybook.errors import LakeError, UsageError
-from daybook.execution.local import is_running, run_backfill, run_catch_up
+from daybook.execution.local.backfills import is_running, run_backfill, run_catch_up
 from daybook.execution.local.runs import INTERRUPTED_REASON
 from daybook.execution.tasks import plan_gap_backfill, summarize_backfill
 from daybook.records.archive import Archive
@@ -28,6 +29,20 @@ from daybook.settings import Settings, load_settings
 from tests.scheduling.backfilling import add_run, day, write_run_record
 
 Act = Callable[[], None]
+
+
+class Events:
+    """Pass a backfill's events to a function, if there is one, and ignore those of its runs."""
+
+    def __init__(self, listener: Optional[Callable[[Mapping[str, Any]], Any]]) -> None:
+        self._listener = listener
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if self._listener is not None:
+            self._listener(event)
+
+    def on_run_event(self, run_id: str, event: Mapping[str, Any]) -> None:
+        pass
 
 
 class Machine:
@@ -43,6 +58,7 @@ class Machine:
         """Action in a job before its task."""
         monkeypatch.setattr(laptop, "run_day", self._run_day)
         monkeypatch.setattr(laptop, "GlueJobs", lambda logs: self._do_errand)
+        monkeypatch.setattr("daybook.execution.local.interpreter.SystemClock", FakeClock)
         # These take 0.25 s each and do not matter here: digests of code, and a search in empty gold tables.
         monkeypatch.setattr("daybook.scheduling.backfills.compute_fingerprint", lambda settings: {"notebooks": "unchanged"})
         monkeypatch.setattr("daybook.execution.tasks.find_unusual_days", lambda settings, days: [])
@@ -50,7 +66,7 @@ class Machine:
     def backfill(self, last: int = 3, *, parallel: int = 1, listener: Any = None, **asked: Any) -> BackfillRecord:
         """Plan and run a backfill of the first days of November."""
         plan = plan_backfill(self.settings, day(1), day(last), **asked)
-        return run_backfill(self.settings, plan, parallel=parallel, listener=listener, clock=FakeClock())
+        return run_backfill(self.settings, plan, Events(listener), parallel=parallel)
 
     def _run_day(
         self, settings: Settings, run_id: str, *, lock: DateLock, part_of: str, heartbeat: Act, **_: Any
@@ -216,13 +232,13 @@ def test_backfill_continues_after_interrupt_at_any_event(machine: Machine) -> No
 
 
 def test_interrupt_while_closing_still_closes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = laptop.close_backfill
+    real = shared.close_backfill
 
     def interrupted(*arguments: Any, **named: Any) -> BackfillRecord:
-        monkeypatch.setattr(laptop, "close_backfill", real)
+        monkeypatch.setattr(shared, "close_backfill", real)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(laptop, "close_backfill", interrupted)
+    monkeypatch.setattr(shared, "close_backfill", interrupted)
     machine.acts[day(1)] = failing(KeyboardInterrupt())
     record = machine.backfill(2)
     assert (read_backfill(machine.archive, record.backfill_id).state, record.stopped) == ("closed", True)
@@ -283,7 +299,7 @@ def test_failed_summary_is_repeated_by_next_backfill(machine: Machine) -> None:
 
 
 def catch_up(machine: Machine, listener: Optional[Any] = None) -> tuple[str, Optional[BackfillRecord]]:
-    return run_catch_up(machine.settings, limit=2, parallel=1, listener=listener, clock=FakeClock())
+    return run_catch_up(machine.settings, Events(listener), limit=2, parallel=1)
 
 
 def test_catch_up_runs_oldest_gaps(machine: Machine) -> None:

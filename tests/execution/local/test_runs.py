@@ -13,7 +13,8 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from asl_local import Execution, FakeClock, TaskError
 from daybook.errors import StorageError, UsageError
-from daybook.execution.local import GET_OBJECT, START_JOB_RUN, get_object, resume_day, run_day
+from daybook.execution.local.jobs import GET_OBJECT, START_JOB_RUN, get_object
+from daybook.execution.local.runs import resume_day, run_day
 from daybook.execution.stage import run_stage
 from daybook.records.archive import Archive, parse_timestamp
 from daybook.records.models import RunRecord
@@ -35,6 +36,7 @@ class Machine:
         monkeypatch.setattr("daybook.records.archive.time.time", lambda: self.wall)
         monkeypatch.setattr("daybook.records.clock.monotonic_seconds", lambda: self.count)
         monkeypatch.setattr("papermill.execute_notebook", self.execute)
+        monkeypatch.setattr("daybook.execution.local.interpreter.SystemClock", FakeClock)
         monkeypatch.setattr(
             "daybook.execution.local.runs._services", lambda *_: {START_JOB_RUN: self.job, GET_OBJECT: get_object}
         )
@@ -73,7 +75,7 @@ def settings(home: Path) -> Settings:
 
 def run(settings: Settings) -> tuple[Execution, RunRecord, Archive]:
     archive = Archive(settings.archive)
-    execution, record = run_day(settings, archive.start_run(DAY, {"env": settings.env}), clock=FakeClock())
+    execution, record = run_day(settings, archive.start_run(DAY, {"env": settings.env}))
     return execution, record, archive
 
 
@@ -141,7 +143,7 @@ def test_run_resumes_after_full_disk_in_journal(machine: Machine, settings: Sett
     assert archive.count_closing_records("daily-2025-11-30-1") == 0
     disk.free()
 
-    execution, record = resume_day(settings, "daily-2025-11-30-1", clock=FakeClock())
+    execution, record = resume_day(settings, "daily-2025-11-30-1")
 
     assert execution.status == "SUCCEEDED"
     assert record.outcome == "SKIPPED"

@@ -60,6 +60,7 @@ class Executions:
     """The executions of one deployment. Methods raise ``AwsError`` if a request to AWS fails."""
 
     def __init__(self, settings: Settings, account: Optional[Account] = None) -> None:
+        self.settings = settings
         self.env = settings.env
         region = settings.deployment.region if settings.deployment else None
         self._account = account or connect(region, f"daybook --env {settings.env}")

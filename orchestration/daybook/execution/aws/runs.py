@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, Callable, Optional
 
-from asl_local import Clock, SystemClock, format_event
+from asl_local import format_event
 from daybook.errors import DateLockedError, DaybookError, UsageError
 from daybook.execution.aws.executions import REDRIVABLE_STATUSES, ExecutionInfo, Executions, NameTakenError, build_input
 from daybook.execution.aws.follow import Follower, Listener
-from daybook.execution.close import close_ended_run, find_resume_point, require_resumable_run
+from daybook.execution.close import close_ended_run, find_resume_input, require_resumable_run
 from daybook.execution.run_record import close_run
 from daybook.records.archive import Archive, parse_timestamp
 from daybook.records.models import RunRecord
@@ -26,17 +26,18 @@ _START_TIMEOUT = timedelta(minutes=10)
 STOPPED_REASON = "stopped before it ended: its execution was stopped on AWS"
 
 
-def start_run(settings: Settings, executions: Executions, run_date: date, allocate: Callable[[], RunStart]) -> str:
+def start_run(executions: Executions, run_date: date, allocate: Callable[[], RunStart]) -> str:
     """Start a run of a date and return its name. ``allocate`` records it in the archive and returns name and first stage.
+
     Raises
     ------
     DateLockedError
         Another run of the date is running. The message names it, its owner and its start.
     """
-    archive = Archive(settings.archive)
+    settings, archive = executions.settings, Archive(executions.settings.archive)
     while True:
         require_date_free(executions, run_date)
-        close_lost(settings, executions, archive.run_ids(run_date))
+        close_lost(executions, archive.run_ids(run_date))
         start = allocate()
         data = {**build_input(settings), "run_date": run_date.isoformat(), "first_stage": start.first_stage}
         try:
@@ -52,26 +53,24 @@ def start_run(settings: Settings, executions: Executions, run_date: date, alloca
 
 
 def follow_run(
-    settings: Settings,
     executions: Executions,
     run_id: str,
-    *,
-    execution: Optional[str] = None,
+    execution: str,
     before: int = 0,
     redriven: bool = False,
+    *,
     listener: Optional[Listener] = None,
-    clock: Optional[Clock] = None,
 ) -> RunRecord:
-    """Wait for the end of a run's ``execution`` (by default the one with the run's name) and return the run's record.
+    """Wait for the end of a run's ``execution`` and return the run's record.
 
     ``before`` is the number of closing records the run had when the execution started. An interrupt does not stop the run.
     """
-    follower = Follower(executions, "daily", execution or run_id, listener, clock=clock or SystemClock(), redriven=redriven)
+    follower = Follower(executions, "daily", execution, listener, redriven=redriven)
     ended = follower.follow()
-    return _close_record(settings, run_id, before, ended, follower.events)
+    return _close_record(executions.settings, run_id, before, ended, follower.events)
 
 
-def resume_run(settings: Settings, executions: Executions, run_id: str) -> tuple[str, int, bool]:
+def resume_run(executions: Executions, run_id: str) -> tuple[str, int, bool]:
     """Resume a failed or interrupted run from the stage that did not succeed, as ``daybook.execution.local`` does.
 
     An interrupted execution is redriven. If it FAILED, or can no longer be redriven (after 14 days), a new execution of the
@@ -89,24 +88,22 @@ def resume_run(settings: Settings, executions: Executions, run_id: str) -> tuple
     DateLockedError
         A run of the date is running.
     """
-    archive, run_date = Archive(settings.archive), run_date_of(run_id)
+    settings, archive, run_date = executions.settings, Archive(executions.settings.archive), run_date_of(run_id)
     require_date_free(executions, run_date)
     of_run = executions.executions_of_run(run_id)
     if run_id not in archive.run_ids(run_date):
         if not of_run:
             raise UsageError(f"There is no run {run_id}; list the runs with `daybook runs {settings.command_options}`.")
         archive.ensure_started(run_id, {"env": settings.env, "title": settings.title})
-    records = require_resumable_run(settings, run_id)
+    before = len(require_resumable_run(settings, run_id))
     newest = of_run[-1] if of_run else None
     if newest is not None and newest.status in REDRIVABLE_STATUSES and newest.redrivable:
         executions.redrive("daily", newest.name)
-        return newest.name, len(records), True
-    common = build_input(settings)
-    copied = {key: value for key, value in (newest.input if newest else {}).items() if key in _COPIED_FIELDS}
-    data = {**common, "run_date": run_date.isoformat(), **copied, "archive": common["archive"]}
+        return newest.name, before, True
     name = f"{run_id}-resumed-{max(len(of_run), 1)}"
-    executions.start("daily", name, {**data, **find_resume_point(archive, run_id, data.get("first_stage")), "run_id": run_id})
-    return name, len(records), False
+    data = {**build_input(settings), **find_resume_input(archive, run_id, newest.input if newest else {})}
+    executions.start("daily", name, data)
+    return name, before, False
 
 
 def require_date_free(executions: Executions, run_date: date) -> None:
@@ -121,13 +118,13 @@ def require_date_free(executions: Executions, run_date: date) -> None:
             )
 
 
-def close_lost(settings: Settings, executions: Executions, run_ids: Iterable[str]) -> None:
+def close_lost(executions: Executions, run_ids: Iterable[str]) -> None:
     """Close the records of runs whose execution ended without one. Running runs are skipped.
 
     An execution leaves no closing record if its notify stage failed or did not start. The caller needs write permission for
     the archive.
     """
-    archive = Archive(settings.archive)
+    settings, archive = executions.settings, Archive(executions.settings.archive)
     for run_id in run_ids:
         if archive.read_closing_records(run_id):
             continue
@@ -151,10 +148,6 @@ def reconcile_record(executions: Executions, record: RunRecord) -> RunRecord:
         return record.changed(reasons=[f"The run is in progress: {of_run[-1]}."])
     how = f"its execution ended as {of_run[-1].status}" if of_run else "its execution was never started"
     return record.changed(state="lost", outcome="FAILED", reasons=[f"lost: {how} without a closing record"])
-
-
-_COPIED_FIELDS = ("env", "run_date", "overrides", "first_stage", "part_of", "failure")
-"""Input fields that a resuming execution copies from the one it resumes."""
 
 
 def _close_record(

@@ -32,12 +32,15 @@ _MIN_FREE_BYTES = 4096
 class GlueJobs:
     """Run the job script in a process with the arguments of a Glue job and wait for it.
 
-    ``inherited_descriptors`` are open files that the job keeps open.
+    ``inherited_descriptors`` are open files that the job keeps open. ``outer_heartbeat`` is called like the execution's own.
     """
 
-    def __init__(self, logs: Path, inherited_descriptors: Sequence[int] = ()) -> None:
+    def __init__(
+        self, logs: Path, inherited_descriptors: Sequence[int] = (), outer_heartbeat: Heartbeat = lambda: None
+    ) -> None:
         self.logs = logs
         self.inherited_descriptors = inherited_descriptors
+        self.outer_heartbeat = outer_heartbeat
 
     def __call__(
         self, resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Heartbeat
@@ -54,34 +57,51 @@ class GlueJobs:
         own = {name: text for name, text in arguments["Arguments"].items() if not text.startswith("${")}
         command = [str(project_root() / "orchestration" / "glue_job.py"), "--JOB_NAME", arguments["JobName"]]
         command += [text for pair in own.items() for text in pair]
-        self.logs.mkdir(parents=True, exist_ok=True)
-        log = self.logs / f"{run['Id']}.log"
+        scratch, log = daybook_home() / "scratch", self.logs / f"{run['Id']}.log"
+        for folder in (scratch, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         with log.open("wb") as output:
             process = get_fork_server().run(
                 command,
-                env={**os.environ, "TMPDIR": str(_scratch_folder())},
+                env={**os.environ, "TMPDIR": str(scratch)},
                 cwd=str(Path.cwd()),
                 output=output,
                 # The date's lock is held while the job runs, even if this process dies.
                 inherited=self.inherited_descriptors,
             )
-            descendants: dict[int, psutil.Process] = {}
+            descendants: set[psutil.Process] = set()
             try:
-                code = _wait_for_process(process, descendants, timeout_seconds, heartbeat)
+                code = self._wait_for_process(process, descendants, timeout_seconds, heartbeat)
             finally:
                 _kill_process_tree(process, descendants)
         run["CompletedOn"] = current_timestamp()
         run["ExecutionTime"] = round(time.monotonic() - started)
+        run["JobRunState"] = "TIMEOUT" if code is None else "FAILED" if code else "SUCCEEDED"
         if code is None:
-            run["JobRunState"] = "TIMEOUT"
             raise TaskTimeout(json.dumps(run))
         if code:
-            run["JobRunState"] = "FAILED"
             run["ErrorMessage"] = _describe_job_failure(log, code)
             raise TaskError("States.TaskFailed", json.dumps(run))
-        run["JobRunState"] = "SUCCEEDED"
         return run
+
+    def _wait_for_process(
+        self, process: Process, descendants: set[psutil.Process], timeout_seconds: Optional[float], heartbeat: Heartbeat
+    ) -> Optional[int]:
+        """Return the exit code, or None after the timeout. ``descendants`` collects the child processes."""
+        started = last_heartbeat = time.monotonic()
+        while True:
+            code = process.wait(timeout=_POLL_SECONDS)
+            if code is not None:
+                return code
+            now = time.monotonic()
+            if timeout_seconds is not None and now - started > timeout_seconds:
+                return None
+            if now - last_heartbeat > _HEARTBEAT_SECONDS:
+                _collect_children(process, descendants)
+                self.outer_heartbeat()
+                heartbeat()
+                last_heartbeat = now
 
 
 def get_object(resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Heartbeat) -> dict[str, Any]:
@@ -93,49 +113,18 @@ def get_object(resource: str, arguments: Any, *, timeout_seconds: Optional[float
         raise TaskError("S3.NoSuchKeyException", f"{path} does not exist") from None
 
 
-def _scratch_folder() -> Path:
-    scratch = daybook_home() / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    return scratch
+def _collect_children(process: Process, descendants: set[psutil.Process]) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        descendants.update(psutil.Process(process.pid).children(recursive=True))
 
 
-def _wait_for_process(
-    process: Process,
-    descendants: dict[int, psutil.Process],
-    timeout_seconds: Optional[float],
-    heartbeat: Heartbeat,
-) -> Optional[int]:
-    """Return the exit code, or None after the timeout. ``descendants`` collects the child processes."""
-    started = last_heartbeat = time.monotonic()
-    while True:
-        code = process.wait(timeout=_POLL_SECONDS)
-        if code is not None:
-            return code
-        now = time.monotonic()
-        if timeout_seconds is not None and now - started > timeout_seconds:
-            return None
-        if now - last_heartbeat > _HEARTBEAT_SECONDS:
-            _collect_children(process, descendants)
-            heartbeat()
-            last_heartbeat = now
-
-
-def _collect_children(process: Process, descendants: dict[int, psutil.Process]) -> None:
-    try:
-        descendants.update({member.pid: member for member in psutil.Process(process.pid).children(recursive=True)})
-    except psutil.NoSuchProcess:
-        return
-
-
-def _kill_process_tree(process: Process, descendants: dict[int, psutil.Process]) -> None:
+def _kill_process_tree(process: Process, descendants: set[psutil.Process]) -> None:
     """Kill all processes of the job, because a surviving kernel could still write to tables."""
     _collect_children(process, descendants)
-    for member in descendants.values():
-        try:
+    for member in descendants:
+        with contextlib.suppress(psutil.NoSuchProcess):
             # psutil compares start times, so it does not kill another process with a reused pid.
             member.kill()
-        except psutil.NoSuchProcess:
-            continue
     while process.wait(timeout=_POLL_SECONDS) is None:
         # The process may have ended but is not reaped yet, so its pid cannot be reused.
         with contextlib.suppress(ProcessLookupError):
