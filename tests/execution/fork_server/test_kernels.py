@@ -103,7 +103,7 @@ def test_kernel_that_dies_at_start_fails_at_once(scripts: Scripts) -> None:
     script = """
         from daybook.execution.fork_server import standby_kernel
         import signal
-        os.kill(standby_kernel._standby_kernel.pid, signal.SIGKILL)
+        os.kill(standby_kernel._standby_kernel[0], signal.SIGKILL)
         try:
             execute("1")
         except (RuntimeError, OSError) as error:

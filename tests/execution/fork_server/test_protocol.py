@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import threading
 from collections.abc import Iterator
 
@@ -49,30 +48,14 @@ def test_message_larger_than_socket_buffer(ends: tuple[socket.socket, socket.soc
     os.close(descriptors[0])
 
 
-def test_message_received_byte_by_byte(ends: tuple[socket.socket, socket.socket]) -> None:
+def test_end_of_connection_is_no_message(ends: tuple[socket.socket, socket.socket]) -> None:
     here, there = ends
-    data = b'{"a": 1}'
-
-    def trickle() -> None:
-        for byte in struct.pack("!I", len(data)) + data:
-            here.send(bytes([byte]))
-
-    sender = threading.Thread(target=trickle)
-    sender.start()
-    assert receive_message(there) == ({"a": 1}, [])
-    sender.join(30)
-
-
-@pytest.mark.parametrize("begun", [b"", b"\x00\x00", struct.pack("!I", 100) + b'{"half'])
-def test_end_inside_message_is_end_of_connection(ends: tuple[socket.socket, socket.socket], begun: bytes) -> None:
-    here, there = ends
-    here.sendall(begun)
     here.close()
     assert receive_message(there)[0] is None
 
 
 def test_too_many_open_files_are_an_error(ends: tuple[socket.socket, socket.socket]) -> None:
     here, there = ends
-    send_message(here, {}, [0, 1, 2])
-    with pytest.raises(OSError, match="more than 2 open files"):
-        receive_message(there, max_files=2)
+    send_message(here, {}, [0] * 17)
+    with pytest.raises(OSError, match="more than 16 open files"):
+        receive_message(there)

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Optional, Union
@@ -22,6 +21,7 @@ from daybook.settings import daybook_home
 
 _log = logging.getLogger(__name__)
 _KILLED_EXIT_CODE = -9
+_MAX_REPLY_BYTES = 65_536
 SINGLE_THREAD_ENV = {
     "OPENBLAS_NUM_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # PyArrow's jemalloc
@@ -44,18 +44,18 @@ class ForkedJob:
 
     def __init__(self, reply_socket: socket.socket) -> None:
         self._reply_socket = reply_socket
-        self._buffer = b""
         self._code: Optional[int] = None
         try:
-            reply = self._receive_reply(None)
+            reply = self._receive_reply(None) or {}
+            if "pid" not in reply:
+                refused = reply.get("refused")
+                raise ForkServerError(
+                    f"the fork server starts no job ({refused})." if refused else "the fork server has ended."
+                )
         except BaseException:
             # The server kills a job whose pid it cannot report.
             reply_socket.close()
             raise
-        if reply is None or "pid" not in reply:
-            reply_socket.close()
-            refused = (reply or {}).get("refused")
-            raise ForkServerError(f"the fork server starts no job ({refused})." if refused else "the fork server has ended.")
         self.pid: int = reply["pid"]
 
     def wait(self, timeout: float) -> Optional[int]:
@@ -68,21 +68,15 @@ class ForkedJob:
         return self._code
 
     def _receive_reply(self, timeout: Optional[float]) -> Optional[dict[str, Any]]:
-        until = None if timeout is None else time.monotonic() + timeout
-        while b"\n" not in self._buffer:
-            self._reply_socket.settimeout(None if until is None else max(until - time.monotonic(), 0))
-            try:
-                more = self._reply_socket.recv(4096)
-            except (socket.timeout, BlockingIOError):
-                return None
-            except ConnectionResetError:
-                more = b""
-            if not more:
-                # The server has ended, and its jobs with it.
-                return {"code": _KILLED_EXIT_CODE}
-            self._buffer += more
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        reply: dict[str, Any] = json.loads(line)
+        self._reply_socket.settimeout(timeout)
+        try:
+            data = self._reply_socket.recv(_MAX_REPLY_BYTES)
+        except (socket.timeout, BlockingIOError):
+            return None
+        except ConnectionResetError:
+            data = b""
+        # Without a reply, the server has ended, and its jobs with it.
+        reply: dict[str, Any] = json.loads(data) if data else {"code": _KILLED_EXIT_CODE}
         return reply
 
 
@@ -164,19 +158,16 @@ class ForkServer:
     def _fork(self, request: dict[str, Any], descriptors: Sequence[int]) -> ForkedJob:
         with self._lock:
             control = self._ensure_started()
-            here, there = socket.socketpair()
-            try:
-                send_message(control, request, [there.fileno(), *descriptors])
-            except OSError:
-                pass  # The server has ended; reading its reply reports that.
-            except BaseException:
-                # After an interrupted request, the server would read the next one as its rest.
-                control.close()
-                self._control = None
-                here.close()
-                raise
-            finally:
-                there.close()
+            # Each packet is one reply.
+            here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
+            with there:
+                try:
+                    send_message(control, request, [there.fileno(), *descriptors])
+                except OSError:
+                    pass  # The server has ended; reading its reply reports that.
+                except BaseException:
+                    here.close()
+                    raise
         try:
             job = ForkedJob(here)
         except ForkServerError as error:

@@ -2,55 +2,36 @@
 
 from __future__ import annotations
 
-import array
 import ctypes
 import json
 import os
 import signal
 import socket
-import struct
 from collections.abc import Sequence
 from typing import Any, Optional
 
-_LENGTH = struct.Struct("!I")
 _PR_SET_PDEATHSIG = 1
+_MAX_FILES = 16
 
 
 def send_message(connection: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-    """Send a message with open files."""
-    data = json.dumps(message).encode()
-    data = _LENGTH.pack(len(data)) + data
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-    rest = data[connection.sendmsg([data], rights) :]
-    # The receiver may have closed the connection after a complete message, so an empty rest is not sent.
-    if rest:
-        connection.sendall(rest)
+    """Send a message with open files. Its text is in a file too, so that a message of any size is sent as a whole."""
+    with os.fdopen(os.memfd_create("message"), "wb") as text:
+        text.write(json.dumps(message).encode())
+        text.flush()
+        socket.send_fds(connection, [b"\n"], [text.fileno(), *descriptors])
 
 
-def receive_message(connection: socket.socket, max_files: int = 16) -> tuple[Optional[dict[str, Any]], list[int]]:
-    """Return the next message (None after the end) and the descriptors of its open files, at most ``max_files``."""
-    descriptors = array.array("i")
-    first, ancillary, flags, _ = connection.recvmsg(_LENGTH.size, socket.CMSG_SPACE(max_files * descriptors.itemsize))
+def receive_message(connection: socket.socket) -> tuple[Optional[dict[str, Any]], list[int]]:
+    """Return the next message (None after the end) and the descriptors of its open files."""
+    _, descriptors, flags, _ = socket.recv_fds(connection, 1, _MAX_FILES)
     if flags & socket.MSG_CTRUNC:
-        raise OSError(f"a message has more than {max_files} open files")
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-    head = _receive_exactly(connection, first, _LENGTH.size)
-    if head is None:
+        raise OSError(f"a message has more than {_MAX_FILES} open files, or this process cannot open more files")
+    if not descriptors:
         return None, []
-    body = _receive_exactly(connection, b"", _LENGTH.unpack(head)[0])
-    return (None if body is None else json.loads(body)), list(descriptors)
-
-
-def _receive_exactly(connection: socket.socket, data: bytes, length: int) -> Optional[bytes]:
-    """Return ``data`` extended to ``length`` bytes; None if the connection ends before."""
-    while len(data) < length:
-        more = connection.recv(length - len(data))
-        if not more:
-            return None
-        data += more
-    return data
+    with os.fdopen(descriptors[0], "rb") as text:
+        text.seek(0)
+        return json.load(text), descriptors[1:]
 
 
 def die_with_parent(parent: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-from daybook.execution.fork_server.standby_kernel import take_standby_kernel
+from daybook.execution.fork_server.standby_kernel import activate_standby_kernel
 
 _IPYKERNEL_ARGUMENTS = ["-m", "ipykernel_launcher"]
 
@@ -23,16 +23,14 @@ class ForkProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         """Start the kernel and return its connection info."""
         ours = os.path.realpath(cmd[0]) == os.path.realpath(sys.executable) and cmd[1:3] == _IPYKERNEL_ARGUMENTS
-        standby = take_standby_kernel() if ours else None
-        if standby is None:
+        env = {**(kwargs.get("env") or os.environ), "JPY_PARENT_PID": str(os.getpid())}
+        request = {"command": cmd[2:], "env": env, "cwd": kwargs.get("cwd") or str(Path.cwd())}
+        pid = activate_standby_kernel(request, 1, 2) if ours else None
+        if pid is None:
             return await super().launch_kernel(cmd, **kwargs)
-        env = dict(kwargs.get("env") or os.environ)
-        env["JPY_PARENT_PID"] = str(os.getpid())
-        request = {"command": [cmd[2], *cmd[3:]], "env": env, "cwd": kwargs.get("cwd") or str(Path.cwd())}
-        self.process = ForkedProcess(standby.activate(request, 1, 2))
-        self.pid = self.process.pid
+        self.process = ForkedProcess(pid)
         # The process becomes the leader of a new session when it has read the request.
-        self.pgid = self.pid
+        self.pid = self.pgid = self.process.pid
         return self.connection_info
 
 

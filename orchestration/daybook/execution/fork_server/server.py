@@ -6,7 +6,6 @@ when the process that started it ends.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import importlib
 import json
@@ -61,6 +60,8 @@ PRELOADED_MODULES = (
     "daybook.execution.tasks",
 )
 """Modules that jobs and kernels import. None of them starts a thread (tested)."""
+_POLL_SECONDS = 0.005
+"""Seconds between two checks for ended jobs."""
 _WARM_UP_MODULE = "daybook.execution.fork_server.warm_up"
 
 _can_fork_kernels = False
@@ -107,59 +108,52 @@ def _serve(control: socket.socket, later: list[str]) -> None:
 
     If an import fails, running jobs continue and new ones are refused. The client starts these without fork.
     """
-    wakeup_read, wakeup_write = os.pipe()
-    os.set_blocking(wakeup_read, False)
-    os.set_blocking(wakeup_write, False)
-    signal.set_wakeup_fd(wakeup_write)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
     # Ctrl-C is handled by the runner.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     jobs: dict[int, socket.socket] = {}
     unfit = ""
     while True:
-        readable, _, _ = select.select([control, wakeup_read], [], [], 0 if later else None)
-        if not readable:
-            try:
-                preload(later.pop(0))
-                if not later:
-                    gc.collect()
-                    gc.enable()
-                    _require_one_thread()
-            except (Exception, SystemExit) as error:  # noqa: BLE001 (a package may do anything when it is imported)
-                later.clear()
-                unfit = f"{type(error).__name__}: {error}"
-                sys.stderr.write(f"{unfit}\n")
-            continue
-        if wakeup_read in readable:
-            with contextlib.suppress(BlockingIOError):
-                os.read(wakeup_read, 4096)
         _reap_jobs(jobs)
-        if control in readable:
-            request, descriptors = receive_message(control)
-            if request is None:
-                return  # the client has ended; jobs die with this process
-            reply_socket = socket.socket(fileno=descriptors[0])
-            parent = os.getpid()
-            pid, refusal = _fork(unfit)
-            if pid < 0:
-                _send_reply(reply_socket, {"refused": refusal})
-                reply_socket.close()
-                for each in descriptors[1:]:
-                    os.close(each)
-                continue
-            if pid == 0:
-                signal.set_wakeup_fd(-1)
-                for other in (control, reply_socket, *jobs.values()):
-                    other.close()
-                os.close(wakeup_read)
-                os.close(wakeup_write)
-                _run_job(request, descriptors[1], parent)
-            for each in descriptors[1:]:
-                os.close(each)
-            jobs[pid] = reply_socket
-            if not _send_reply(reply_socket, {"pid": pid}):
-                # The client was interrupted and does not wait for the job.
-                os.kill(pid, signal.SIGKILL)
+        readable, _, _ = select.select([control], [], [], 0 if later else _POLL_SECONDS if jobs else None)
+        if not readable:
+            unfit = unfit or _preload_next(later)
+            continue
+        request, descriptors = receive_message(control)
+        if request is None:
+            return  # the client has ended; jobs die with this process
+        reply_socket, parent = socket.socket(fileno=descriptors[0]), os.getpid()
+        pid, refusal = _fork(unfit)
+        if pid == 0:
+            for other in (control, reply_socket, *jobs.values()):
+                other.close()
+            _run_job(request, descriptors[1], parent)
+        for each in descriptors[1:]:
+            os.close(each)
+        if pid < 0:
+            _send_reply(reply_socket, {"refused": refusal})
+            reply_socket.close()
+            continue
+        jobs[pid] = reply_socket
+        if not _send_reply(reply_socket, {"pid": pid}):
+            # The client was interrupted and does not wait for the job.
+            os.kill(pid, signal.SIGKILL)
+
+
+def _preload_next(later: list[str]) -> str:
+    """Import the next module, if there is one; return why this process cannot be forked any longer, or an empty string."""
+    try:
+        if later:
+            preload(later.pop(0))
+            if not later:
+                gc.collect()
+                gc.enable()
+                _require_one_thread()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (a package may do anything when it is imported)
+        later.clear()
+        unfit = f"{type(error).__name__}: {error}"
+        sys.stderr.write(f"{unfit}\n")
+        return unfit
+    return ""
 
 
 def _fork(unfit: str) -> tuple[int, str]:
@@ -186,7 +180,7 @@ def _reap_jobs(jobs: dict[int, socket.socket]) -> None:
 def _send_reply(reply_socket: socket.socket, message: dict[str, Any]) -> bool:
     """Send a reply; return whether the client is still connected."""
     try:
-        reply_socket.sendall(json.dumps(message).encode() + b"\n")
+        reply_socket.sendall(json.dumps(message).encode())
     except (BrokenPipeError, ConnectionResetError):
         return False
     return True
@@ -198,7 +192,6 @@ def _run_job(request: dict[str, Any], output: int, parent: int) -> None:
         os.setsid()
         die_with_parent(parent)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         set_up_process(request, output)
         gc.enable()
         script = request["command"][0]

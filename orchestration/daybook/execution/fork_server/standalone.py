@@ -30,26 +30,22 @@ def start_standby_kernel(stage: Optional[str]) -> bool:
     Then the kernel starts as a new process.
     """
     try:
-        return stage is not None and _import_and_fork(stage)
+        if stage is None or not can_fork():
+            return False
+        # These modules cannot be imported on every system.
+        from daybook.execution.fork_server import standby_kernel
+        from daybook.execution.fork_server.process import count_threads
+
+        if standby_kernel.PROVISIONER_VARIABLE in os.environ or not standby_kernel.is_provisioner_registered():
+            return False
+        for name in (*_COMMON_MODULES, f"daybook.notebook.{stage}"):
+            importlib.import_module(name)
+        if count_threads() > 1:
+            return False
+        # Frozen objects are not collected, so the child does not copy their memory pages.
+        gc.freeze()
+        standby_kernel.fork_standby_kernel()
+        atexit.register(standby_kernel.kill_standby_kernel)
+        return True
     finally:
         gc.enable()
-
-
-def _import_and_fork(stage: str) -> bool:
-    if not can_fork():
-        return False
-    # These modules cannot be imported on every system.
-    from daybook.execution.fork_server import standby_kernel
-    from daybook.execution.fork_server.process import count_threads
-
-    if standby_kernel.PROVISIONER_VARIABLE in os.environ or not standby_kernel.is_provisioner_registered():
-        return False
-    for name in (*_COMMON_MODULES, f"daybook.notebook.{stage}"):
-        importlib.import_module(name)
-    if count_threads() > 1:
-        return False
-    # Frozen objects are not collected, so the child does not copy their memory pages.
-    gc.freeze()
-    standby_kernel.fork_standby_kernel()
-    atexit.register(standby_kernel.kill_standby_kernel)
-    return True

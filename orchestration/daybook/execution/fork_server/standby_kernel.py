@@ -19,21 +19,8 @@ _CONTROL_TIMEOUT_SECONDS = 1.0
 """Seconds to wait for a kernel's control thread. It never ends after ``exit()`` in a cell."""
 
 
-class StandbyKernel:
-    """A waiting child process that can become one kernel."""
-
-    def __init__(self, pid: int, connection: socket.socket) -> None:
-        self.pid = pid
-        self._connection = connection
-
-    def activate(self, request: dict[str, Any], output: int, error: int) -> int:
-        """Let it become the kernel of the request's command, environment and folder; return its pid."""
-        with self._connection:
-            send_message(self._connection, request, [output, error])
-        return self.pid
-
-
-_standby_kernel: Optional[StandbyKernel] = None
+_standby_kernel: Optional[tuple[int, socket.socket]] = None
+"""The pid of the waiting child process, and the connection to it."""
 
 
 def is_provisioner_registered() -> bool:
@@ -54,22 +41,29 @@ def fork_standby_kernel() -> None:
         here.close()
         _wait_for_request(there, parent)
     there.close()
-    _standby_kernel = StandbyKernel(pid, here)
+    _standby_kernel = pid, here
 
 
-def take_standby_kernel() -> Optional[StandbyKernel]:
-    """Return the standby process the first time, None afterwards or if there is none."""
+def activate_standby_kernel(request: dict[str, Any], output: int, error: int) -> Optional[int]:
+    """Let the standby process become the kernel of the request's command, environment and folder.
+
+    Return its pid the first time, None afterwards or if there is none.
+    """
     global _standby_kernel
-    taken, _standby_kernel = _standby_kernel, None
-    return taken
+    if _standby_kernel is None:
+        return None
+    (pid, connection), _standby_kernel = _standby_kernel, None
+    with connection:
+        send_message(connection, request, [output, error])
+    return pid
 
 
 def kill_standby_kernel() -> None:
     """Kill the standby process if it was not used. Called at the job's end."""
-    unused = take_standby_kernel()
-    if unused is not None:
-        os.kill(unused.pid, signal.SIGKILL)
-        os.waitpid(unused.pid, 0)
+    if _standby_kernel is not None:
+        pid, _ = _standby_kernel
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def _wait_for_request(connection: socket.socket, parent: int) -> None:
