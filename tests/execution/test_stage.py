@@ -69,6 +69,7 @@ def test_attempt_of_a_dead_process_keeps_its_partial_notebook(home: Path, tmp_pa
     partial.cells[2].metadata["papermill"] = {"start_time": "2025-12-01T02:00:01", "status": "running"}
     partial.cells[2].outputs = [new_output("stream", name="stdout", text="so far")]
     nbformat.write(partial, scratch / "executed.ipynb")
+    (scratch / "executed.cell").write_text("2")
     claimed(archive, scratch)
 
     (record,) = close_abandoned_attempts(archive, settings, RUN)
@@ -145,6 +146,7 @@ def leave_a_row_behind(home: Path, scratch: Path) -> Archive:
     partial.cells[2].metadata["papermill"] = {"start_time": "2025-12-01T02:00:01", "status": "running"}
     partial.cells[2].outputs = [new_output("stream", name="stdout", text=f"so far {row}")]
     nbformat.write(partial, scratch / "executed.ipynb")
+    (scratch / "executed.cell").write_text("2")
     (scratch / "printed.txt").write_text(f"aborted at {row}\n")
     archive = Archive(load_settings("local").archive)
     claimed(archive, scratch)

@@ -51,8 +51,7 @@ def close_abandoned_attempts(archive: Archive, settings: Settings, run_id: str) 
         try:
             executed = read_notebook(partial)
             attempt.seen = partial.stat().st_mtime
-            noted = read_running_cell(partial)
-            running = _find_last_started_cell(executed) if noted is None else noted
+            running = read_running_cell(partial)
         except (OSError, ValueError):
             # The scratch folder was on a lost machine, or no whole notebook has been saved yet.
             executed = _load_unexecuted(stage)
@@ -285,16 +284,6 @@ def archive_attempt(
         return archive.write_attempt(withheld, None, None)
     sys.stderr.write(printed_clean)
     return archive.write_attempt(clean, content.encode(), html.encode())
-
-
-def _find_last_started_cell(notebook: NotebookNode) -> Optional[int]:
-    """Return the cell that an unfinished notebook was executing when it was saved: the last that started."""
-    started = [
-        index
-        for index, cell in enumerate(notebook.cells)
-        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time")
-    ]
-    return started[-1] if started else None
 
 
 def compute_ended_at(started: str, clock: Optional[ClockReading], *, seen: Optional[float] = None, least: float = 0.0) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional
 
 from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
-from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
+from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
 
 from daybook.execution.outputs import NotebookOutputs, OutputLimits
 
@@ -23,6 +23,9 @@ _OUTPUTS_TIMEOUT_SECONDS = 600
 """Seconds to wait for outputs after a cell's end. A kernel can send many small outputs faster than they are read."""
 _SAVE_INTERVAL_SECONDS = 0.25
 """Minimum seconds between two saves. A kill can lose the outputs of this time."""
+
+_UNUSED_OPTIONS = ("input_path", "stdout_file", "stderr_file", "progress_bar", "log_output", "autosave_cell_every")
+"""Options that papermill gives to each engine and that are no settings of nbclient."""
 
 
 def read_running_cell(saved: Path) -> Optional[int]:
@@ -104,63 +107,51 @@ class LimitedOutputClient(PapermillNotebookClient):  # type: ignore[misc]
             super().set_widgets_metadata()
 
 
-class ThrottledSaveEngine(NBClientEngine):  # type: ignore[misc]
-    """papermill's engine with ``ThrottledSaveManager`` and ``LimitedOutputClient``."""
+class ThrottledSaveEngine(Engine):  # type: ignore[misc]
+    """An engine of papermill with ``ThrottledSaveManager`` and ``LimitedOutputClient``."""
 
     @classmethod
     def execute_notebook(
-        cls, nb: NotebookNode, kernel_name: str, output_path: Optional[str] = None, **options: Any
-    ) -> NotebookNode:
-        """Execute a notebook. The overridden method creates a manager of papermill's class."""
-        settings = {
-            name: options.pop(name) for name in ("progress_bar", "log_output", "autosave_cell_every") if name in options
-        }
-        manager = ThrottledSaveManager(nb, output_path=output_path, **settings)
-        manager.notebook_start()
-        try:
-            cls.execute_managed_notebook(manager, kernel_name, log_output=bool(settings.get("log_output")), **options)
-        finally:
-            manager.cleanup_pbar()
-            manager.notebook_complete()
-        done: NotebookNode = manager.nb
-        return done
-
-    @classmethod
-    def execute_managed_notebook(
         cls,
-        nb_man: ThrottledSaveManager,
+        nb: NotebookNode,
         kernel_name: str,
+        output_path: Optional[str] = None,
         *,
         limits: OutputLimits,
         start_timeout: int,
-        on_cell_execute: Optional[Callable[..., Any]] = None,
-        on_cell_executed: Optional[Callable[..., Any]] = None,
+        on_cell_execute: Callable[..., Any],
+        on_cell_executed: Callable[..., Any],
         **options: Any,
-    ) -> Any:
-        """Execute the notebook with a client that limits outputs, and schedule a save for each started cell."""
+    ) -> NotebookNode:
+        """Execute a notebook with limited outputs, and schedule a save for each started cell."""
+        manager = ThrottledSaveManager(nb, output_path=output_path, progress_bar=False)
         outputs = NotebookOutputs(limits)
 
         def started(**fields: Any) -> None:
-            nb_man.schedule_save()
-            if on_cell_execute is not None:
-                on_cell_execute(**fields)
+            manager.schedule_save()
+            on_cell_execute(**fields)
 
         def finished(cell_index: int, **fields: Any) -> None:
             outputs.finish_cell(cell_index)
-            if on_cell_executed is not None:
-                on_cell_executed(cell_index=cell_index, **fields)
+            on_cell_executed(cell_index=cell_index, **fields)
 
-        unused = ("input_path", "stdout_file", "stderr_file")
-        return LimitedOutputClient(
-            nb_man,
+        client = LimitedOutputClient(
+            manager,
             outputs,
             kernel_name=kernel_name,
             startup_timeout=start_timeout,
             iopub_timeout=_OUTPUTS_TIMEOUT_SECONDS,
             on_cell_execute=started,
             on_cell_executed=finished,
-            **{name: value for name, value in options.items() if name not in unused},
-        ).execute()
+            **{name: value for name, value in options.items() if name not in _UNUSED_OPTIONS},
+        )
+        manager.notebook_start()
+        try:
+            client.execute()
+        finally:
+            manager.notebook_complete()
+        done: NotebookNode = manager.nb
+        return done
 
 
 papermill_engines.register(ENGINE_NAME, ThrottledSaveEngine)
