@@ -6,13 +6,13 @@ from datetime import date, datetime, timezone
 from decimal import Decimal
 
 from daybook.report import days
-from daybook.scheduling.due import NewestRun, list_date_states
+from daybook.scheduling.due import list_date_states
 from daybook.sources import Calendar
 
 
 def calendar_of(newest, **calendar):
     """Return the calendar of some runs, in which no date after the last run is due."""
-    known = {day: NewestRun(run.run_id, run.outcome) for day, run in newest.items()}
+    known = {day: run.outcome for day, run in newest.items()}
     dates = Calendar.model_validate({"last": max(newest, default=None), **calendar})
     return days.build_calendar(list_date_states(dates, known, datetime(2026, 11, 23, 15, tzinfo=timezone.utc)), newest)
 

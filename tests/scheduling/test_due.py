@@ -8,7 +8,6 @@ from typing import Any, Optional
 import pytest
 
 from daybook.scheduling.due import (
-    NewestRun,
     format_dates,
     group_dates,
     list_date_states,
@@ -72,31 +71,31 @@ def test_newest_due_date_is_in_the_calendar(keys: dict[str, Any], newest: Option
 
 def test_every_date_has_one_state() -> None:
     outcomes = ["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "RUNNING"]
-    newest = {date(2025, 11, 17 + place): NewestRun(f"run-{place}", outcome) for place, outcome in enumerate(outcomes)}
+    newest = {date(2025, 11, 17 + place): outcome for place, outcome in enumerate(outcomes)}
     found = list_date_states(calendar(first="2025-11-15", closed=["2025-11-16"]), newest, NOON, until=date(2025, 11, 24))
-    assert [(day.date.day, day.state, day.run_id) for day in found] == [
-        (15, "never ran", None),
-        (16, "closed", None),
-        (17, "succeeded", "run-0"),
-        (18, "skipped", "run-1"),
-        (19, "rejected", "run-2"),
-        (20, "failed", "run-3"),
-        (21, "running", "run-4"),
-        (22, "never ran", None),
-        (23, "never ran", None),
-        (24, "not due", None),
+    assert [(day.day, state) for day, state in found.items()] == [
+        (15, "never ran"),
+        (16, "closed"),
+        (17, "succeeded"),
+        (18, "skipped"),
+        (19, "rejected"),
+        (20, "failed"),
+        (21, "running"),
+        (22, "never ran"),
+        (23, "never ran"),
+        (24, "not due"),
     ]
 
 
 def test_dates_outside_the_calendar_are_listed_if_they_ran() -> None:
-    newest = {date(2025, 11, 1): NewestRun("early", "SUCCEEDED"), date(2025, 11, 5): NewestRun("late", "FAILED")}
+    newest = {date(2025, 11, 1): "SUCCEEDED", date(2025, 11, 5): "FAILED"}
     found = list_date_states(calendar(first="2025-11-03", last="2025-11-04"), newest, NOON)
-    assert [day.state for day in found] == ["succeeded", "closed", "never ran", "never ran", "failed"]
+    assert list(found.values()) == ["succeeded", "closed", "never ran", "never ran", "failed"]
 
 
 def test_no_dates_without_a_first_date_and_runs() -> None:
-    assert list_date_states(calendar(), {}, NOON) == []
-    assert list_date_states(calendar(first="2025-12-01"), {}, NOON) == []
+    assert list_date_states(calendar(), {}, NOON) == {}
+    assert list_date_states(calendar(first="2025-12-01"), {}, NOON) == {}
 
 
 def test_long_lists_of_ranges_show_the_newest() -> None:

@@ -16,7 +16,7 @@ from daybook.records.formatting import format_figure, format_figures
 from daybook.records.models import AttemptRecord, RunOutcome
 from daybook.records.notifications import describe_run_failure, find_suppression_reason, list_warnings, run_message
 from daybook.scheduling.calendar import load_calendar
-from daybook.scheduling.due import NewestRun, end_of_day, format_dates, list_date_states, list_never_ran
+from daybook.scheduling.due import end_of_day, format_dates, list_date_states, list_never_ran
 from daybook.scheduling.freshness import describe_published_figures
 
 
@@ -191,7 +191,7 @@ def _format_missing_dates(stage: Stage, moment: datetime) -> list[str]:
     if not stage.run_id or stage.part_of is not None:
         return []
     calendar = load_calendar(stage.settings)
-    started = {day: NewestRun("", "RUNNING") for day in stage.archive.run_dates()}
+    started = dict.fromkeys(stage.archive.run_dates(), "RUNNING")
     missing = list_never_ran(list_date_states(calendar, started, moment))
     if not missing:
         return []

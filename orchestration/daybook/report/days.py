@@ -11,7 +11,6 @@ from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 from daybook.records.models import RunRecord
 from daybook.report import formats, records
 from daybook.report.records import Outcome
-from daybook.scheduling.due import DateState
 
 WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 
@@ -69,16 +68,15 @@ def newest_succeeded(runs: Iterable[RunRecord]) -> Dict[date, RunRecord]:
     return newest_by_date(run for run in runs if records.outcome_of(run) is records.SUCCEEDED and run.summary)
 
 
-def outcome_of_day(day: DateState, newest: Mapping[date, RunRecord]) -> Optional[Outcome]:
-    """Return the outcome of a date's newest run; without one NEVER_RAN, CLOSED, or None before it is due."""
-    if day.run_id is not None:
-        return records.outcome_of(newest[day.date])
-    return {"never ran": records.NEVER_RAN, "closed": records.CLOSED}.get(day.state)
+def outcomes_by_day(states: Mapping[date, str], newest: Mapping[date, RunRecord]) -> Dict[date, Optional[Outcome]]:
+    """Return the outcome of each date's newest run; without one NEVER_RAN, CLOSED, or None before it is due."""
+    without_run = {"never ran": records.NEVER_RAN, "closed": records.CLOSED}
+    return {day: records.outcome_of(newest[day]) if day in newest else without_run.get(state) for day, state in states.items()}
 
 
-def build_calendar(states: Sequence[DateState], newest: Mapping[date, RunRecord]) -> List[CalendarYear]:
+def build_calendar(states: Mapping[date, str], newest: Mapping[date, RunRecord]) -> List[CalendarYear]:
     """Return the years from the newest to the oldest, each with its months that have a run and every date's newest run."""
-    outcomes = {day.date: outcome_of_day(day, newest) for day in states}
+    outcomes = outcomes_by_day(states, newest)
     years = sorted({day.year for day in outcomes}, reverse=True)
     return [_build_year(number, outcomes, newest) for number in years]
 

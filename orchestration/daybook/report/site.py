@@ -19,7 +19,7 @@ from daybook.report import days, findings, formats, records
 from daybook.report.lineage import render_lineage
 from daybook.report.pages import render_page
 from daybook.report.timeline import build_timeline
-from daybook.scheduling.due import NewestRun, group_dates, list_date_states, list_never_ran
+from daybook.scheduling.due import group_dates, list_date_states, list_never_ran
 from daybook.scheduling.freshness import describe_published_figures, has_published
 from daybook.sources import Calendar
 from daybook.storage import wrap_write_errors
@@ -145,9 +145,8 @@ def _render_index_page(
         for day, run in good.items()
         if run.summary and run.summary.get(headline) is not None
     ]
-    known = {day: NewestRun(records.require_run_id(run), records.outcome_of(run).name) for day, run in newest.items()}
-    every = list_date_states(calendar, known, now)
-    outcomes = [days.outcome_of_day(day, newest) for day in every]
+    every = list_date_states(calendar, {day: records.outcome_of(run).name for day, run in newest.items()}, now)
+    outcomes = days.outcomes_by_day(every, newest).values()
     missing = list_never_ran(every)
     newest_first = sorted(runs, key=records.chronological_key, reverse=True)
     return render_page(

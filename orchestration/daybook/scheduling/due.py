@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
-from typing import Callable, Literal, Optional, TypeVar
+from typing import Callable, Literal, Optional, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from daybook.sources.calendar import Calendar
@@ -19,23 +19,6 @@ until its nightly run is due, ``never ran`` after that."""
 
 _MAX_RANGES = 3
 _Item = TypeVar("_Item")
-
-
-@dataclass(frozen=True)
-class NewestRun:
-    """The newest run of a date."""
-
-    run_id: str
-    outcome: str
-
-
-@dataclass(frozen=True)
-class DateState:
-    """A business date at a moment, and its newest run, if it has one."""
-
-    date: date
-    state: StateName
-    run_id: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -79,43 +62,37 @@ def end_of_day(day: date, zone: ZoneInfo) -> datetime:
 
 
 def list_date_states(
-    calendar: Calendar, newest: Mapping[date, NewestRun], moment: datetime, *, until: Optional[date] = None
-) -> list[DateState]:
-    """Return all dates from the first to the newest due date or the last run, without holes, oldest first.
+    calendar: Calendar, outcomes: Mapping[date, str], moment: datetime, *, until: Optional[date] = None
+) -> dict[date, StateName]:
+    """Return the state of all dates from the first to the newest due date or the last run, without holes, oldest first.
 
-    ``newest`` maps dates to their newest run. The first date is that of the calendar or of the first run, whichever is earlier.
-    ``until`` extends the list beyond the newest due date; dates after the calendar's last are omitted.
+    ``outcomes`` maps dates to the outcome of their newest run. The first date is that of the calendar or of the first run,
+    whichever is earlier. ``until`` extends the dates beyond the newest due date; dates after the calendar's last are omitted.
     """
-    ends = [*newest, *filter(None, [calendar.first])]
+    ends = [*outcomes, *filter(None, [calendar.first])]
     if not ends:
-        return []
+        return {}
     scheduled = newest_scheduled_date(moment)
     end = max(scheduled, until or scheduled)
-    first, last = min(ends), max([*newest, min(end, calendar.last or end)])
-    return [determine_date_state(calendar, day, newest.get(day), scheduled) for day in list_dates(first, last)]
+    last = max([*outcomes, min(end, calendar.last or end)])
+    return {day: determine_date_state(calendar, day, outcomes.get(day), scheduled) for day in list_dates(min(ends), last)}
 
 
-def determine_date_state(calendar: Calendar, day: date, run: Optional[NewestRun], newest_scheduled: date) -> DateState:
-    """Return the state of a date with its newest run; ``newest_scheduled`` is the newest date whose nightly run is due."""
-    if run is not None:
-        return DateState(day, _STATES[run.outcome], run.run_id)
+def determine_date_state(calendar: Calendar, day: date, outcome: Optional[str], newest_scheduled: date) -> StateName:
+    """Return the state of a date with the outcome of its newest run, if it has one.
+
+    ``newest_scheduled`` is the newest date whose nightly run is due.
+    """
+    if outcome is not None:
+        return cast(StateName, outcome.lower())
     if not calendar.is_expected(day):
-        return DateState(day, "closed")
-    return DateState(day, "never ran" if day <= newest_scheduled else "not due")
+        return "closed"
+    return "never ran" if day <= newest_scheduled else "not due"
 
 
-_STATES: dict[str, StateName] = {
-    "SUCCEEDED": "succeeded",
-    "SKIPPED": "skipped",
-    "REJECTED": "rejected",
-    "FAILED": "failed",
-    "RUNNING": "running",
-}
-
-
-def list_never_ran(days: Iterable[DateState]) -> list[date]:
+def list_never_ran(states: Mapping[date, StateName]) -> list[date]:
     """Return the dates that are due and have no run."""
-    return [day.date for day in days if day.state == "never ran"]
+    return [day for day, state in states.items() if state == "never ran"]
 
 
 def list_dates(first: date, last: date) -> list[date]:

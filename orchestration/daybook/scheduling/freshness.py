@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from daybook.contracts import Table
 from daybook.records.archive import parse_timestamp
 from daybook.records.models import AttemptRecord, RunOutcome, RunRecord
-from daybook.scheduling.due import NewestRun, end_of_day, list_date_states
+from daybook.scheduling.due import end_of_day, list_date_states
 from daybook.sources.calendar import Calendar
 
 _MIN_TIME = datetime.min.replace(tzinfo=timezone.utc)
@@ -66,11 +66,10 @@ def compute_freshness(
         The expected dates. A calendar without a first date begins with the first run.
     """
     # A run in progress says nothing yet, unless it is the only one of its date.
-    newest = {run.run_date: run for run in runs}
-    newest.update({run.run_date: run for run in runs if run.outcome != "RUNNING"})
-    known = {day: NewestRun(run.run_id, run.outcome) for day, run in newest.items()}
-    days = list_date_states(calendar, known, at, until=at.astimezone(zone).date())
-    wanted = [day.date for day in days if calendar.is_expected(day.date) and day.state != "skipped"]
+    outcomes = {run.run_date: run.outcome for run in runs}
+    outcomes.update({run.run_date: run.outcome for run in runs if run.outcome != "RUNNING"})
+    states = list_date_states(calendar, outcomes, at, until=at.astimezone(zone).date())
+    wanted = [day for day, state in states.items() if calendar.is_expected(day) and state != "skipped"]
     return [_table_freshness(table, find_visible_dates(runs, table), wanted, zone, at) for table in tables]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -12,10 +12,10 @@ from typing import Any, Literal, Optional, Union, get_args
 from daybook.errors import UsageError
 from daybook.records.archive import Archive, first_line, parse_timestamp
 from daybook.records.fingerprint import compute_fingerprint, package_versions
-from daybook.records.models import PackageVersions, RunRecord
+from daybook.records.models import AttemptRecord, InputFile, RunRecord
 from daybook.records.names import STAGES
 from daybook.scheduling.calendar import load_calendar
-from daybook.scheduling.due import DateRange, DateState, NewestRun, determine_date_state, group_items, newest_scheduled_date
+from daybook.scheduling.due import DateRange, StateName, determine_date_state, group_items, newest_scheduled_date
 from daybook.scheduling.freshness import has_published
 from daybook.settings import Settings
 from daybook.sources import Calendar, Entity, LandingListing, LandingStore, Source, load_source
@@ -90,39 +90,9 @@ class GapReport:
     """Dates with a successful run whose files have all left landing: there is nothing to compare with or to run again from."""
 
 
-@dataclass(frozen=True)
-class _IngestInput:
-    """The files that the last ingest of a date read, with size in bytes and digest, and when it started."""
-
-    at: datetime
-    skipped: bool
-    files: Optional[dict[str, tuple[int, str]]]
-    """None if unknown: the record was withheld, or a name in it was redacted."""
-
-
-@dataclass(frozen=True)
-class _ComputedBy:
-    """What computed tables: fingerprint by part, and packages by name."""
-
-    fingerprint: Mapping[str, Any]
-    packages: Mapping[str, Optional[str]]
-
-
-@dataclass(frozen=True)
-class _RunHistory:
-    """What the records of a date's runs say."""
-
-    run_id: str
-    outcome: str
-    reason: str
-    read: Optional[_IngestInput]
-    computed_by: tuple[_ComputedBy, ...]
-    """Of each run that had a share in the date's tables, as far as the records have it."""
-    published: Optional[str]
-    """The newest earlier run that published the date."""
-
-
 _Cleared = Literal["cleared"]
+_ComputedBy = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""What computes tables: fingerprint by part, and packages by name."""
 
 
 def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None, until: Optional[date] = None) -> GapReport:
@@ -157,22 +127,22 @@ def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None
     if not days:
         return found
     ran = set(archive.run_dates())
-    with ThreadPoolExecutor(_READ_THREADS) as readers:
-        pasts = list(readers.map(lambda day: _read_run_history(archive, day) if day in ran else None, days))
     landing = LandingStore(settings.landing)
     landing.require_no_outside_links()
     arrivals = LandingListing(landing)
-    today = _ComputedBy(compute_fingerprint(settings), package_versions())
-    for day, past in zip(days, pasts):
-        known = determine_date_state(calendar, day, NewestRun(past.run_id, past.outcome) if past else None, slot)
-        if past and known.state == "running":
-            found.under_way.append(past.run_id)
-            continue
-        gap = _classify(known, past, source, arrivals, today)
-        if gap == "cleared":
-            found.cleared.append(day)
-        elif gap:
-            found.gaps.append(gap)
+    today = compute_fingerprint(settings), package_versions()
+    with ThreadPoolExecutor(_READ_THREADS) as readers:
+        histories = readers.map(lambda day: _read_runs(archive, day) if day in ran else [], days)
+        for day, runs in zip(days, histories):
+            state = determine_date_state(calendar, day, runs[0].outcome if runs else None, slot)
+            if state == "running":
+                found.under_way.append(runs[0].run_id)
+                continue
+            gap = _classify(day, state, runs, source, arrivals, today)
+            if gap == "cleared":
+                found.cleared.append(day)
+            elif gap:
+                found.gaps.append(gap)
     return found
 
 
@@ -220,79 +190,80 @@ def _earliest_run_date(archive: Archive, settings: Settings) -> date:
     return dates[0]
 
 
-def _read_run_history(archive: Archive, day: date) -> Optional[_RunHistory]:
-    """Read a date's runs, newest first, back to the one that read landing, since a run can begin at a later stage."""
-    run_ids = archive.run_ids(day)
-    if not run_ids:
-        return None
-    newest = archive.run(run_ids[-1])
-    read, published, computed_by = None, None, []
-    for run_id in reversed(run_ids):
-        record = newest if run_id == run_ids[-1] else archive.run(run_id)
-        if record.fingerprint and read is None:
-            packages = record.packages or PackageVersions()
-            computed_by.append(_ComputedBy(record.fingerprint, packages.model_dump(exclude_unset=True)))
-        read = read or _find_ingest_input(record)
-        if record is not newest and published is None and has_published(record.outcome, record.stages):
-            published = run_id
+def _read_runs(archive: Archive, day: date) -> list[RunRecord]:
+    """Return a date's runs, newest first, back to the one that read landing, since a run can begin at a later stage."""
+    runs: list[RunRecord] = []
+    for run_id in reversed(archive.run_ids(day)):
+        runs.append(archive.run(run_id))
         # Only for a failed run it matters whether an earlier one is still published.
-        if newest.outcome == "RUNNING" or (read and (newest.outcome != "FAILED" or published)):
+        complete = runs[0].outcome != "FAILED" or _find_published(runs)
+        if runs[0].outcome == "RUNNING" or (complete and any(map(_find_ingest, runs))):
             break
-    reasons = newest.reasons or [""]
-    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    return _RunHistory(run_ids[-1], newest.outcome, first_line(reasons[0]) + more, read, tuple(computed_by), published)
+    return runs
 
 
-def _find_ingest_input(record: RunRecord) -> Optional[_IngestInput]:
-    """Return what a run's ingest read; None if ingest did not end: a failed attempt changed no table and lists no input."""
-    ended = [each for each in record.stages if each.stage == STAGES[0] and each.outcome != "FAILED"]
-    if not ended:
-        return None
-    attempt = ended[-1]
-    unknown = attempt.withheld or any(_REDACTION_PREFIX in f"{each.file} {each.sha256}" for each in attempt.inputs)
-    files = None if unknown else {each.file: (each.size or 0, each.sha256) for each in attempt.inputs}
-    return _IngestInput(parse_timestamp(attempt.started_at), attempt.outcome == "SKIPPED", files)
+def _find_published(runs: Sequence[RunRecord]) -> Optional[RunRecord]:
+    """Return the newest run before the newest one that published the date."""
+    return next((run for run in runs[1:] if has_published(run.outcome, run.stages)), None)
+
+
+def _find_ingest(run: RunRecord) -> Optional[AttemptRecord]:
+    """Return the ingest of a run; None if it did not end: a failed attempt changed no table and lists no input."""
+    return next((each for each in reversed(run.stages) if each.stage == STAGES[0] and each.outcome != "FAILED"), None)
 
 
 def _classify(
-    known: DateState, past: Optional[_RunHistory], source: Source, landing: LandingListing, today: _ComputedBy
+    day: date,
+    state: StateName,
+    runs: Sequence[RunRecord],
+    source: Source,
+    landing: LandingListing,
+    today: _ComputedBy,
 ) -> Union[Gap, _Cleared, None]:
     """Return the gap of a due date, or None; of several reasons the most specific one."""
-    day = known.date
-    if past is None:
+    if not runs:
         there = [name for name, entity in source.entities.items() if landing.files(entity, day)]
         return Gap(
             day, "never ran", "its files are there" if source.primary in there else f"no file of {source.primary} has landed"
         )
-    if known.state == "failed":
-        kept = f"; the tables of {past.published} are still published" if past.published else ""
-        return Gap(day, "failed", (past.reason.rstrip(".") if kept else past.reason) + kept, past.run_id)
-    change = _compare_input(day, past.read, source, landing)
-    if known.state == "rejected":
+    run_id, reasons = runs[0].run_id, runs[0].reasons or [""]
+    reason = first_line(reasons[0]) + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
+    if state == "failed":
+        published = _find_published(runs)
+        kept = f"; the tables of {published.run_id} are still published" if published else ""
+        return Gap(day, "failed", (reason.rstrip(".") if kept else reason) + kept, run_id)
+    change = _compare_input(day, next(filter(None, map(_find_ingest, runs)), None), source, landing)
+    if state == "rejected":
         differs = change if isinstance(change, InputChange) else None
         since = f"; its input has changed since: {differs}" if differs else ""
-        return Gap(day, "rejected", past.reason + since, past.run_id, differs)
+        return Gap(day, "rejected", reason + since, run_id, differs)
     if isinstance(change, InputChange):
         later = change.new and not change.changed and not change.gone
-        return Gap(day, "input landed after the run" if later else "input changed", str(change), past.run_id, change)
-    outdated = _find_stale_reason(past, today)
-    return Gap(day, *outdated, past.run_id) if outdated else change
+        return Gap(day, "input landed after the run" if later else "input changed", str(change), run_id, change)
+    outdated = _find_stale_reason(runs, today)
+    return Gap(day, *outdated, run_id) if outdated else change
 
 
 def _compare_input(
-    day: date, read: Optional[_IngestInput], source: Source, landing: LandingListing
+    day: date, ingest: Optional[AttemptRecord], source: Source, landing: LandingListing
 ) -> Union[InputChange, _Cleared, None]:
     """Return how landing differs from what the ingest of a date read; None if it does not, or if it is not known."""
-    if read is None or read.files is None:
+    if ingest is None or ingest.withheld or any(_REDACTION_PREFIX in f"{each.file} {each.sha256}" for each in ingest.inputs):
         return None
-    entities = _entities_to_compare(day, read, source, landing)
+    read = {each.file: each for each in ingest.inputs}
+    entities = _entities_to_compare(day, ingest, source, landing)
     entity_of = {file: name for name, entity in entities.items() for file in landing.files(entity, day)}
-    gone = tuple(file for file in read.files if file not in entity_of)
+    gone = tuple(file for file in read if file not in entity_of)
     dated = {name for name, entity in entities.items() if entity.is_dated}
     if gone and not (dated & set(entity_of.values()) if dated else entity_of):
         return "cleared"
-    changed = tuple(file for file in entity_of if file in read.files and _has_changed(file, read, landing))
-    new = tuple(file for file in entity_of if file not in read.files)
+    read_at = parse_timestamp(ingest.started_at)
+
+    def has_changed(file: InputFile) -> bool:
+        return not landing.is_unchanged(file.file, size=file.size or 0, sha256=file.sha256, read_at=read_at)
+
+    changed = tuple(file for file in entity_of if file in read and has_changed(read[file]))
+    new = tuple(file for file in entity_of if file not in read)
     if not (changed or new or gone):
         return None
     withdrawn = tuple(
@@ -304,47 +275,41 @@ def _compare_input(
     return InputChange(changed, new, gone, withdrawn, undated)
 
 
-def _entities_to_compare(day: date, read: _IngestInput, source: Source, landing: LandingListing) -> dict[str, Entity]:
+def _entities_to_compare(day: date, ingest: AttemptRecord, source: Source, landing: LandingListing) -> dict[str, Entity]:
     """Return the entities whose files a run of the date would read now; none if it would be skipped again."""
     entities = dict(source.entities)
-    if not read.skipped:
+    if ingest.outcome != "SKIPPED":
         return entities
-    if read.files:
+    if ingest.inputs:
         # The first entity had no row of the date, so ingest did not read the others.
         return {source.primary: entities[source.primary]}
     skipping = [name for name, each in entities.items() if each.missing == "skip" or name == source.primary]
     return {} if any(not landing.files(entities[name], day) for name in skipping) else entities
 
 
-def _has_changed(file: str, read: _IngestInput, landing: LandingListing) -> bool:
-    size, digest = (read.files or {})[file]
-    return not landing.is_unchanged(file, size=size, sha256=digest, read_at=read.at)
-
-
-def _find_stale_reason(past: _RunHistory, today: _ComputedBy) -> Optional[tuple[Reason, str]]:
+def _find_stale_reason(runs: Sequence[RunRecord], today: _ComputedBy) -> Optional[tuple[Reason, str]]:
     """Return the reason and detail if a date was computed by something else than would compute it today; else None.
 
     Every run that had a share in the date's tables counts, from the one that read landing to the one that published. A run
     whose record has no fingerprint gives no reason.
     """
-    if past.outcome == "SKIPPED":
+    past = [run for run in runs if run.fingerprint]
+    fingerprint, packages = today
+    other = _list_differences([run.fingerprint for run in past], fingerprint)
+    if runs[0].outcome == "SKIPPED":
         # A skipped date has no rows: only another source could give it some.
-        return ("stale", "computed with other source") if _differs(past, today, "source") else None
-    if any("logic" not in each.fingerprint for each in past.computed_by):
+        return ("stale", "computed with other source") if "source" in other else None
+    if any("logic" not in run.fingerprint for run in past):
         return "computed by an earlier release", "its record has a fingerprint of an earlier form, so nothing can be compared"
-    other = [part for part in today.fingerprint if _differs(past, today, part)]
     if other:
         return "stale", f"computed with other {_format_list(other)}"
-    other = [
-        name
-        for name, version in today.packages.items()
-        if any(name in each.packages and each.packages[name] != version for each in past.computed_by)
-    ]
+    other = _list_differences([run.packages.model_dump(exclude_unset=True) for run in past if run.packages], packages)
     return ("other packages", f"computed with another {_format_list(other)}") if other else None
 
 
-def _differs(past: _RunHistory, today: _ComputedBy, part: str) -> bool:
-    return any(part in each.fingerprint and each.fingerprint[part] != today.fingerprint[part] for each in past.computed_by)
+def _list_differences(past: Sequence[Mapping[str, Any]], today: Mapping[str, Any]) -> list[str]:
+    """Return the names whose value today differs from one in the past that is known."""
+    return [name for name, value in today.items() if any(name in each and each[name] != value for each in past)]
 
 
 def _format_files(files: tuple[str, ...]) -> str:
