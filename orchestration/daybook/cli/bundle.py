@@ -8,7 +8,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from daybook.cli.app import JsonOption, app, print_json
+from daybook.cli.app import app
+from daybook.cli.options import JsonOption
+from daybook.cli.terminal import format_megabytes, print_json
 from daybook.settings import daybook_home
 
 
@@ -27,17 +29,13 @@ def bundle(
         print_json(asdict(built))
         return
     print(
-        f"{built.path}: {_format_megabytes(built.size)}, unpacked {_format_megabytes(built.unpacked)} "
+        f"{built.path}: {format_megabytes(built.size)}, unpacked {format_megabytes(built.unpacked)} "
         f"in {built.files:,} files, {built.packages} packages"
     )
     print(f"sha256 {built.sha256}")
     for kind, size in built.left_out.items():
-        print(f"left out {_format_megabytes(size)}: {exclusion_reason(kind)}")
+        print(f"left out {format_megabytes(size)}: {exclusion_reason(kind)}")
     if code_version()["dirty"]:
         print("The bundle contains uncommitted changes of the checkout.")
     if built.compiled_by is None:
         print("Not compiled, because Python 3.9 is not installed here: every job compiles the modules that it imports.")
-
-
-def _format_megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"

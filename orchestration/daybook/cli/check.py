@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import nbformat
 
@@ -37,22 +37,20 @@ def check_project() -> Iterator[FileCheck]:
     root = project_root()
     for layer in LAYERS:
         for path in list_files(root / "params" / "contracts" / layer, "*.yaml"):
-            yield FileCheck(_relative_path(path), _collect_problems(lambda path=path: _check_contract(path)))  # type: ignore[misc]
+            yield _check_file(_relative_path(path), _check_contract, path)
     for path in list_files(root / "params" / "contracts" / "landing", "*.yaml"):
-        yield FileCheck(_relative_path(path), _collect_problems(lambda path=path: _check_landing(path)))  # type: ignore[misc]
+        yield _check_file(_relative_path(path), _check_landing, path)
     for name in list_sources():
-        yield FileCheck(f"params/sources/{name}.yaml", _collect_problems(lambda name=name: _check_source(name)))  # type: ignore[misc]
+        yield _check_file(f"params/sources/{name}.yaml", _check_source, name)
     for name in list_price_tables():
-        yield FileCheck(f"params/prices/{name}.yaml", _collect_problems(lambda name=name: load_prices(name)))  # type: ignore[misc]
+        yield _check_file(f"params/prices/{name}.yaml", load_prices, name)
     for env in list_environments():
-        yield FileCheck(f"params/{env}.yaml", _collect_problems(lambda env=env: _check_env(env)))  # type: ignore[misc]
+        yield _check_file(f"params/{env}.yaml", _check_env, env)
     for stage in STAGES:
         yield FileCheck(_relative_path(notebook_path(stage)), list(_notebook_problems(stage)))
     for path in list_files(root / "orchestration", "*.asl.json"):
-        found = lint_file(path)
-        yield FileCheck(
-            _relative_path(path), [f"state {each.state}: {each.message}" if each.state else each.message for each in found]
-        )
+        problems = [f"state {each.state}: {each.message}" if each.state else each.message for each in lint_file(path)]
+        yield FileCheck(_relative_path(path), problems)
 
 
 def _check_contract(path: Path) -> None:
@@ -102,7 +100,7 @@ def _notebook_problems(stage: str) -> Iterator[str]:
     known = {"env": "local", "run_date": "2025-11-30", "run_id": "", "overrides": {}}
     if stage == STAGES[-1]:
         known.update(failure="null", execution="")
-    yield from _collect_problems(lambda: check_parameters(notebook, path.name, known))
+    yield from _check_file(path.name, check_parameters, notebook, path.name, known).problems
     for name in declared:
         if name not in known:
             yield f"declares the parameter {name!r}, which no run passes; remove it, or pass it in daybook.execution.stage"
@@ -112,12 +110,13 @@ def _notebook_problems(stage: str) -> Iterator[str]:
         yield "does not begin with a title; make the first cell markdown that begins with '# '"
 
 
-def _collect_problems(action: Callable[[], object]) -> list[str]:
+def _check_file(file: str, check: Callable[..., object], *arguments: Any) -> FileCheck:
+    """Return a file with the error that ``check`` raises, if it raises one."""
     try:
-        action()
+        check(*arguments)
     except DaybookError as error:
-        return [str(error)]
-    return []
+        return FileCheck(file, [str(error)])
+    return FileCheck(file, [])
 
 
 def _relative_path(path: Path) -> str:

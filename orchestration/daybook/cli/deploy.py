@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Callable, Optional
 
 import typer
 
-from daybook.cli.app import EnvOption, SetOption, YesOption, app, load_command_settings
+from daybook.cli.app import app, load_command_settings, parse_assignments
+from daybook.cli.options import EnvOption, SetOption, YesOption
+from daybook.cli.terminal import format_megabytes
 from daybook.errors import EXIT_FAILED, UsageError
 from daybook.settings import Settings, daybook_home, parse_run_date
 
@@ -42,7 +44,8 @@ def deploy(
         typer.Option("--bundle", help="Use this bundle instead of building one.", metavar="FILE", dir_okay=False),
     ] = None,
     smoke: Annotated[
-        Optional[str], typer.Option("--smoke", help="Run this business date on AWS afterwards.", metavar="YYYY-MM-DD")
+        Optional[date],
+        typer.Option("--smoke", help="Run this business date on AWS afterwards.", parser=parse_run_date, metavar="YYYY-MM-DD"),
     ] = None,
     set_: SetOption = None,
 ) -> None:
@@ -50,20 +53,16 @@ def deploy(
     from daybook.deploy import apply
     from daybook.deploy.change_sets import Stacks
     from daybook.deploy.templates import STACKS, load_parameter_values, read_template, read_templates, require_known_parameters
-    from daybook.execution.aws.account import connect
 
     settings = load_command_settings(env, set_)
-    given = _parse_parameters(parameter)
+    given = parse_assignments("--parameter NAME=VALUE", parameter)
     require_known_parameters({**given, **(settings.deployment.parameters if settings.deployment else {})}, read_templates())
     for name in stack or []:
         if name not in STACKS:
             raise UsageError(f"--stack {name} is not one of infra/: {', '.join(STACKS)}.")
-    day = parse_run_date(smoke) if smoke else None
     templates = [read_template(name) for name in STACKS if not stack or name in stack]
     values = load_parameter_values(settings, given)
-    account = connect(_region(settings), f"daybook deploy --env {env}")
-    print(f"Account {account.number}, region {account.region}, as {account.caller}")
-
+    account = _connect(settings, "deploy")
     stacks = Stacks(account, env)
     release = None
     if any(each.name == "pipeline" for each in templates):
@@ -80,38 +79,33 @@ def deploy(
             print("Nothing was changed (--dry-run).")
             return
         _require_consent(steps, yes)
-        for step in [each for each in steps if each.precedes_release]:
+        for step in sorted(steps, key=lambda each: not each.precedes_release):
+            if release and not step.precedes_release:
+                _upload_release(account, release)
+                release = None
             undone.remove(step)
-            apply.apply_step(stacks, step, values, _watch_step(step))
-        if release:
-            _upload_release(account, release)
-        for step in [each for each in steps if not each.precedes_release]:
-            undone.remove(step)
-            apply.apply_step(stacks, step, values, _watch_step(step))
+            if not step.is_unchanged:
+                print(f"{step.state.name} ...", flush=True)
+            apply.apply_step(stacks, step, values, _print_events())
     finally:
         apply.delete_change_sets(stacks, undone)
     changed = [each.state.name for each in steps if not each.is_unchanged]
     print(f"Deployed: {', '.join(changed)}." if changed else "Nothing to change.")
-    if day:
-        _run_smoke_test(account, settings, day)
+    if smoke:
+        _run_smoke_test(account, settings, smoke)
 
 
 _PLACEHOLDER_RELEASE = {"CodePrefix": "releases/unbuilt/", "BundleUri": "s3://unbuilt/bundles/unbuilt.zip"}
 """Placeholder of the release in the first check of parameters; it is never deployed."""
 
 
-def _parse_parameters(given: Optional[list[str]]) -> dict[str, str]:
-    found = {}
-    for text in given or []:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--parameter {text} has no value; write --parameter NAME=VALUE.")
-        found[name] = value
-    return found
+def _connect(settings: Settings, command: str) -> "Account":
+    from daybook.execution.aws.account import connect
 
-
-def _region(settings: Settings) -> Optional[str]:
-    return settings.deployment.region if settings.deployment else None
+    region = settings.deployment.region if settings.deployment else None
+    account = connect(region, f"daybook {command} --env {settings.env}")
+    print(f"Account {account.number}, region {account.region}, as {account.caller}")
+    return account
 
 
 def _build_release(values: dict[str, str], bundle: Optional[Path]) -> "Release":
@@ -167,20 +161,19 @@ def _confirm(consequence: str, word: str = "") -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _watch_step(step: "Step") -> "EventCallback":
-    if not step.is_unchanged:
-        print(f"{step.state.name} ...", flush=True)
-    return _print_events()
+def _start_timer() -> Callable[[str], None]:
+    """Return a function that prints a line after the seconds since this call."""
+    started = time.monotonic()
+    return lambda text: print(f"  {time.monotonic() - started:5.0f} s  {text}", flush=True)
 
 
 def _print_events() -> "EventCallback":
-    started = time.monotonic()
+    print_after = _start_timer()
 
     def print_event(event: "Event") -> None:
-        if event.status.endswith("_IN_PROGRESS"):
-            return  # Only the end of each change is printed.
-        reason = f": {event.reason}" if event.is_failure else ""
-        print(f"  {time.monotonic() - started:5.0f} s  {event.logical_id} ({event.kind}) {event.status}{reason}", flush=True)
+        if not event.status.endswith("_IN_PROGRESS"):  # Only the end of each change is printed.
+            reason = f": {event.reason}" if event.is_failure else ""
+            print_after(f"{event.logical_id} ({event.kind}) {event.status}{reason}")
 
     return print_event
 
@@ -189,23 +182,17 @@ def _upload_release(account: "Account", release: "Release") -> None:
     from daybook.deploy.release import upload_file
 
     for item in release.items:
-        started = time.monotonic()
+        print_after = _start_timer()
         if upload_file(account, release.bucket, item):
-            size = item.path.stat().st_size / 1e6
-            print(f"  {time.monotonic() - started:5.0f} s  s3://{release.bucket}/{item.key}, {size:,.1f} MB", flush=True)
+            print_after(f"s3://{release.bucket}/{item.key}, {format_megabytes(item.path.stat().st_size)}")
 
 
 def _run_smoke_test(account: "Account", settings: Settings, day: date) -> None:
     from daybook.deploy.smoke_test import run_smoke_test
     from daybook.execution.aws.executions import Executions
 
-    started = time.monotonic()
-
-    def wait(status: str) -> None:
-        print(f"  {time.monotonic() - started:5.0f} s  {status}", flush=True)
-
     print(f"Running {day} ...", flush=True)
-    ended = run_smoke_test(Executions(settings, account), settings, day, wait)
+    ended = run_smoke_test(Executions(settings, account), settings, day, _start_timer())
     reason = ": ".join(filter(None, (ended.error, " ".join((ended.cause or "").split()))))
     print(f"{ended.name} ended {ended.status}{f': {reason}' if reason else ''}")
     if ended.status != "SUCCEEDED":
@@ -225,11 +212,9 @@ def destroy(
     from daybook.deploy.change_sets import Stacks
     from daybook.deploy.destroy import list_retained, remove_data
     from daybook.deploy.templates import RETAINED_STACKS, STACKS, read_template
-    from daybook.execution.aws.account import connect
 
     settings = load_command_settings(env, set_)
-    account = connect(_region(settings), f"daybook destroy --env {env}")
-    print(f"Account {account.number}, region {account.region}, as {account.caller}")
+    account = _connect(settings, "destroy")
     stacks = Stacks(account, env)
     templates = [read_template(name) for name in reversed(STACKS) if name not in RETAINED_STACKS]
     there = [each for each in templates if stacks.describe_stack(each).status not in ("", "DELETE_COMPLETE")]

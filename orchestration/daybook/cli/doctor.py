@@ -6,17 +6,9 @@ from dataclasses import asdict
 
 import typer
 
-from daybook.cli.app import (
-    EnvOption,
-    JsonOption,
-    SetOption,
-    app,
-    console,
-    escape_markup,
-    load_command_settings,
-    new_table,
-    print_json,
-)
+from daybook.cli.app import app, load_command_settings
+from daybook.cli.options import EnvOption, JsonOption, SetOption
+from daybook.cli.terminal import print_json, print_table
 from daybook.errors import EXIT_FAILED
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red", "refused": "cyan"}
@@ -35,11 +27,8 @@ def doctor(env: EnvOption, set_: SetOption = None, as_json: JsonOption = False) 
         # "said" is the earlier name of "message".
         print_json([{**asdict(each), "said": each.message} for each in checks])
     else:
-        table = new_table("", "", "", "what to do")
-        for each in checks:
-            state = f"[{_STYLES[each.state]}]{each.state}[/]"
-            table.add_row(state, escape_markup(each.name), escape_markup(each.message), escape_markup(each.remedy))
-        console.print(table)
+        rows = [((each.state, _STYLES[each.state]), each.name, each.message, each.remedy) for each in checks]
+        print_table(["", "", "", "what to do"], rows)
         counts = {state: sum(each.state == state for each in checks) for state in _STYLES}
         print(", ".join(f"{count} {state}" for state, count in counts.items() if count))
     if any(each.state == "failed" for each in checks):

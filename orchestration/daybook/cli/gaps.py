@@ -3,43 +3,23 @@
 # No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
 from collections import Counter
-from dataclasses import asdict, fields
-from datetime import datetime, timezone
+from dataclasses import asdict
+from datetime import date, datetime, timezone
 from typing import Annotated, Any, Optional
 
 import typer
 
-from daybook.cli.app import (
-    EnvOption,
-    JsonOption,
-    SetOption,
-    app,
-    console,
-    escape_markup,
-    load_command_settings,
-    new_table,
-    print_json,
-)
+from daybook.cli.app import app, load_command_settings
+from daybook.cli.options import EnvOption, JsonOption, SetOption
+from daybook.cli.terminal import format_number, print_json, print_line, print_table
 from daybook.errors import EXIT_FAILED
 from daybook.scheduling.gaps import REASONS, GapReport, find_gaps, group_gaps, select_for_catch_up
 from daybook.settings import parse_run_date
 
-SinceOption = Annotated[
-    Optional[str],
-    typer.Option(
-        "--since",
-        help="First date; default: the first date of the source's calendar, or of the runs.",
-        metavar="YYYY-MM-DD",
-    ),
-]
-UntilOption = Annotated[
-    Optional[str],
-    typer.Option(
-        "--until",
-        help="Last date; default: that of the calendar. Never later than the newest due date (from 02:00 UTC: yesterday).",
-        metavar="YYYY-MM-DD",
-    ),
-]
+_SINCE_HELP = "First date; default: the first date of the source's calendar, or of the runs."
+_UNTIL_HELP = "Last date; default: that of the calendar. Never later than the newest due date (from 02:00 UTC: yesterday)."
+SinceOption = Annotated[Optional[date], typer.Option("--since", help=_SINCE_HELP, parser=parse_run_date, metavar="YYYY-MM-DD")]
+UntilOption = Annotated[Optional[date], typer.Option("--until", help=_UNTIL_HELP, parser=parse_run_date, metavar="YYYY-MM-DD")]
 
 
 @app.command()
@@ -60,12 +40,7 @@ def gaps(
     Exit code: 0 without gaps, 1 with gaps.
     """
     settings = load_command_settings(env, set_)
-    found = find_gaps(
-        settings,
-        now=datetime.now(timezone.utc),
-        since=parse_run_date(since) if since else None,
-        until=parse_run_date(until) if until else None,
-    )
+    found = find_gaps(settings, now=datetime.now(timezone.utc), since=since, until=until)
     if as_json:
         print_json(_to_json(found))
     else:
@@ -77,40 +52,43 @@ def gaps(
 def _to_json(found: GapReport) -> dict[str, Any]:
     catch_up = {gap.run_date for gap in select_for_catch_up(found.gaps)}
     gaps = [
-        {**asdict(gap), "weekday": f"{gap.run_date:%A}", "newest_run": gap.run_id, "catch_up": gap.run_date in catch_up}
+        {
+            "run_date": gap.run_date,
+            "weekday": f"{gap.run_date:%A}",
+            "reason": gap.reason,
+            "detail": gap.detail,
+            "newest_run": gap.run_id,
+            "catch_up": gap.run_date in catch_up,
+            "change": gap.change and asdict(gap.change),
+        }
         for gap in found.gaps
     ]
-    keys = ("run_date", "weekday", "reason", "detail", "newest_run", "catch_up", "change")
     ranges = [{**asdict(span), "reason": gaps[0].reason, "detail": gaps[0].detail} for span, gaps in group_gaps(found)]
-    others = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "calendar"}
-    return {**others, "gaps": [{key: gap[key] for key in keys} for gap in gaps], "ranges": ranges}
+    return {**{name: value for name, value in vars(found).items() if name != "calendar"}, "gaps": gaps, "ranges": ranges}
 
 
-def _print_gaps(found: GapReport, options: str, since: Optional[str], until: Optional[str]) -> None:
-    if found.gaps:
-        table = new_table("date", "weekday", "reason", "detail", "newest run")
-        for span, gaps in group_gaps(found):
-            first = gaps[0]
-            weekday = "" if len(gaps) > 1 else f"{first.run_date:%A}"
-            # The values of the first date; a mark shows that others differ.
-            detail, run_id = (
-                f"{values[0]} …" if len(set(values)) > 1 else values[0]
-                for values in ([gap.detail for gap in gaps], [gap.run_id or "" for gap in gaps])
-            )
-            table.add_row(str(span), weekday, first.reason, escape_markup(detail), run_id)
-        console.print(table)
-    for run_id in found.under_way:
-        console.print(f"Under way: {run_id}", soft_wrap=True)
-    if found.cleared:
-        console.print(
-            "Cleared: successful dates whose files are no longer in landing, so they cannot be compared: "
-            f"{len(found.cleared)}, from {found.cleared[0]} to {found.cleared[-1]}.",
-            soft_wrap=True,
+def _print_gaps(found: GapReport, options: str, since: Optional[date], until: Optional[date]) -> None:
+    rows = []
+    for span, gaps in group_gaps(found):
+        # The values of the first date; a mark shows that others differ.
+        detail, run_id = (
+            f"{values[0]} …" if len(set(values)) > 1 else values[0]
+            for values in ([gap.detail for gap in gaps], [gap.run_id or "" for gap in gaps])
         )
-    console.print(escape_markup(_format_summary(found, options, since, until)), soft_wrap=True)
+        rows.append((str(span), "" if len(gaps) > 1 else f"{gaps[0].run_date:%A}", gaps[0].reason, detail, run_id))
+    if rows:
+        print_table(["date", "weekday", "reason", "detail", "newest run"], rows)
+    for run_id in found.under_way:
+        print_line(f"Under way: {run_id}")
+    if found.cleared:
+        print_line(
+            "Cleared: successful dates whose files are no longer in landing, so they cannot be compared: "
+            f"{len(found.cleared)}, from {found.cleared[0]} to {found.cleared[-1]}."
+        )
+    print_line(_format_summary(found, options, since, until))
 
 
-def _format_summary(found: GapReport, options: str, since: Optional[str], until: Optional[str]) -> str:
+def _format_summary(found: GapReport, options: str, since: Optional[date], until: Optional[date]) -> str:
     """Return the number of gaps of each kind, and the command that closes them, with the options of `gaps`."""
     span = f"from {found.since} to {found.until}" if found.since <= found.until else f"from {found.since} on"
     if not found.gaps:
@@ -118,18 +96,14 @@ def _format_summary(found: GapReport, options: str, since: Optional[str], until:
         return f"No gaps: {expected.get(found.expected, f'{found.expected} dates are expected')} {span}."
     counts = Counter(gap.reason for gap in found.gaps)
     kinds = ", ".join(f"{counts[reason]} {reason}" for reason in REASONS if counts[reason])
-    number = "1 gap" if len(found.gaps) == 1 else f"{len(found.gaps)} gaps"
-    text = f"{number} in {found.expected} expected {'date' if found.expected == 1 else 'dates'} {span}: {kinds}."
+    text = f"{format_number(len(found.gaps), 'gap')} in {format_number(found.expected, 'expected date')} {span}: {kinds}."
     asked = [options, *(f"--{name} {day}" for name, day in (("since", since), ("until", until)) if day)]
     catch_up = f"daybook catch-up {' '.join(asked)}"
-    to_run = select_for_catch_up(found.gaps)
-    if to_run:
+    if select_for_catch_up(found.gaps):
         return f"{text} Run them, oldest first: `{catch_up}`."
-    rejected = [gap for gap in found.gaps if gap.reason == "rejected"]
+    rejected = next((gap.run_id for gap in found.gaps if gap.reason == "rejected"), None)
     if rejected:
-        run_id = rejected[0].run_id
-        return f"{text} Correct the data, or read `daybook show {options} {run_id}` and approve it."
-    lost = [gap for gap in found.gaps if gap.change and gap.change.withdrawn]
-    if lost:
+        return f"{text} Correct the data, or read `daybook show {options} {rejected}` and approve it."
+    if any(gap.change and gap.change.withdrawn for gap in found.gaps):
         return f"{text} Deliver the files again; a run without them would fail or lose rows."
     return f"{text} Run them again where the change matters: `{catch_up} --stale`."

@@ -2,23 +2,15 @@
 
 # No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
-from daybook.cli.app import (
-    EnvOption,
-    JsonOption,
-    SetOption,
-    app,
-    console,
-    escape_markup,
-    load_command_settings,
-    new_table,
-    print_json,
-)
+from daybook.cli.app import app, load_command_settings
+from daybook.cli.options import EnvOption, JsonOption, SetOption
+from daybook.cli.terminal import print_json, print_table
 from daybook.errors import UsageError
-from daybook.lake.lineage.graph import Sources, is_direct, split_column, trace_sources
+from daybook.lake.lineage.graph import is_direct, split_column, trace_sources
 from daybook.records.archive import Archive
 from daybook.records.models import RunRecord
 
@@ -36,20 +28,16 @@ def lineage(
     record = _find_lineage_run(Archive(load_command_settings(env, set_).archive), table, run_id)
     known = record.lineage or {}
     columns = [column] if column else list(known[table]["columns"])
-    found = {each: trace_sources(known, f"{table}.{each}") for each in columns}
+    found = {each: dict(sorted(trace_sources(known, f"{table}.{each}").items(), key=_layer_key)) for each in columns}
     if as_json:
-        print_json({"run_id": record.run_id, "columns": {f"{table}.{each}": _to_json(found[each]) for each in columns}})
+        kinds = {f"{table}.{each}": {name: sorted(kinds) for name, kinds in found[each].items()} for each in columns}
+        print_json({"run_id": record.run_id, "columns": kinds})
         return
-    listing = new_table("column", "values from", "decided by")
-    for each in columns:
-        values = [source for source, kinds in found[each].items() if is_direct(kinds)]
-        decides = [source for source in found[each] if source not in values]
-        listing.add_row(
-            escape_markup(each),
-            escape_markup("\n".join(_sort_by_layer(values))),
-            escape_markup("\n".join(_sort_by_layer(decides))),
-        )
-    console.print(listing)
+    rows = []
+    for each, sources in found.items():
+        values = [source for source, kinds in sources.items() if is_direct(kinds)]
+        rows.append((each, "\n".join(values), "\n".join(source for source in sources if source not in values)))
+    print_table(["column", "values from", "decided by"], rows)
     print(f"Lineage of the run {record.run_id}.")
 
 
@@ -65,11 +53,7 @@ def _find_lineage_run(archive: Archive, table: str, run_id: Optional[str]) -> Ru
     )
 
 
-def _sort_by_layer(columns: list[str]) -> list[str]:
-    """Return columns sorted by layer: silver, bronze, others."""
-    order = {"silver": 0, "bronze": 1}
-    return sorted(columns, key=lambda name: (order.get(name.split(".")[0], 2), name))
-
-
-def _to_json(sources: Sources) -> dict[str, list[str]]:
-    return {name: sorted(sources[name]) for name in _sort_by_layer(list(sources))}
+def _layer_key(source: tuple[str, Any]) -> tuple[int, str]:
+    """Return a key that sorts columns with their kinds by layer: silver, bronze, others."""
+    name = source[0]
+    return {"silver": 0, "bronze": 1}.get(name.split(".")[0], 2), name

@@ -6,24 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from daybook.cli.app import (
-    EnvOption,
-    JsonOption,
-    SetOption,
-    WhileRunningOption,
-    YesOption,
-    app,
-    console,
-    escape_markup,
-    load_command_settings,
-    print_json,
-    refuse_while_running,
-    require_confirmation,
-)
+from daybook.cli.app import app, load_command_settings, refuse_while_running
+from daybook.cli.options import EnvOption, JsonOption, SetOption, WhileRunningOption, YesOption
+from daybook.cli.terminal import DONE, NOTE, print_json, print_line, require_confirmation
 from daybook.errors import EXIT_FAILED, UsageError
 
 if TYPE_CHECKING:
     from daybook.privacy.erasure import ErasureResult
+
+_NOT_PROVED = ("Not proved:", "red")
 
 
 @app.command()
@@ -35,16 +26,14 @@ def rekey(
 
     settings = load_command_settings(env, set_)
     refuse_while_running(settings, "rekey", while_running)
-    require_confirmation(f"All pseudonyms in {settings.lake} are replaced, and older versions of the tables are removed.", yes)
+    consequence = f"All pseudonyms in {settings.lake} are replaced, and older versions of the tables are removed."
+    require_confirmation(f"{consequence} Continue?", yes)
     done = rekey_lake(settings.lake, settings.pii_key, settings.env)
-    console.print(
+    print_line(
         f"{len(done.tables)} tables rewritten from generation {done.old_generation} of the key to {done.new_generation}, "
-        f"{done.files_removed:,} old files removed: {escape_markup(', '.join(done.tables)) or 'no pseudonym is stored yet'}.",
-        soft_wrap=True,
+        f"{done.files_removed:,} old files removed: {', '.join(done.tables) or 'no pseudonym is stored yet'}."
     )
-    console.print(
-        f"Back up {escape_markup(settings.pii_key)} now: without its newest key, new pseudonyms do not match stored ones."
-    )
+    print_line(f"Back up {settings.pii_key} now: without its newest key, new pseudonyms do not match stored ones.")
 
 
 @app.command()
@@ -89,9 +78,8 @@ def erase(
             _print_changes(planned, notes=not yes)
         if dry_run:
             raise typer.Exit
-        require_confirmation(
-            f"All data of the person in {settings.lake} and the older versions of its tables are removed permanently.", yes
-        )
+        consequence = f"All data of the person in {settings.lake} and the older versions of its tables are removed permanently."
+        require_confirmation(f"{consequence} Continue?", yes)
 
     if customer is None:
         done = erase_again(settings, why, mark_stale_dates, confirm)
@@ -107,59 +95,47 @@ def erase(
 
 def _print_changes(planned: "ErasureResult", *, notes: bool) -> None:
     if planned.erased_before and not planned.rows and not planned.free_text_rows:
-        console.print("Already erased; no new data of the person was found.")
+        print_line("Already erased; no new data of the person was found.")
     for table, rows in sorted(planned.rows.items()):
-        console.print(f"  {rows:>7,} rows of {escape_markup(table)}", soft_wrap=True)
+        print_line(f"  {rows:>7,} rows of {table}")
     for column, rows in sorted(planned.free_text_rows.items()):
-        console.print(f"  {rows:>7,} rows with the person in {escape_markup(column)}", soft_wrap=True)
+        print_line(f"  {rows:>7,} rows with the person in {column}")
     for file, what in sorted(planned.proof.matches.items()) if notes else ():
-        console.print(
-            f"[yellow]Note:[/] {escape_markup(file)} contains the person ({escape_markup(what)}); "
-            "this command does not change it.",
-            soft_wrap=True,
-        )
+        print_line(NOTE, f" {file} contains the person ({what}); this command does not change it.")
     for file, problem in sorted(planned.proof.unsearched.items()) if notes else ():
-        console.print(
-            f"[yellow]Note:[/] {escape_markup(file)} cannot be searched ({escape_markup(problem)}); restore or remove it "
-            "first, because the person's values are unknown afterwards.",
-            soft_wrap=True,
+        print_line(
+            NOTE,
+            f" {file} cannot be searched ({problem}); restore or remove it first, because the person's values are unknown "
+            "afterwards.",
         )
 
 
 def _print_done(done: "ErasureResult") -> None:
     if done.files_removed:
-        console.print(f"{done.files_removed:,} files removed: candidates, older versions and log entries.")
+        print_line(f"{done.files_removed:,} files removed: candidates, older versions and log entries.")
     if done.stale_dates:
-        console.print(f"The next run computes {done.stale_dates} order dates again.")
+        print_line(f"The next run computes {done.stale_dates} order dates again.")
     for file in done.landing:
-        console.print(
-            f"[yellow]Note:[/] this file of the source still contains the person: {escape_markup(file)}", soft_wrap=True
-        )
+        print_line(NOTE, f" this file of the source still contains the person: {file}")
     for file, problem in sorted(done.unreadable.items()):
-        console.print(
-            f"[yellow]Note:[/] this file of the source could not be searched to its end and may contain the person: "
-            f"{escape_markup(file)} ({escape_markup(problem)})",
-            soft_wrap=True,
+        print_line(
+            NOTE, f" this file of the source could not be searched to its end and may contain the person: {file} ({problem})"
         )
     searched = f"{done.proof.files:,} files"
     if done.proof.matches:
-        console.print(f"[red]Not proved:[/] {len(done.proof.matches)} of {searched} still contain the person.")
+        print_line(_NOT_PROVED, f" {len(done.proof.matches)} of {searched} still contain the person.")
     for file, what in sorted(done.proof.matches.items()):
-        console.print(f"  {escape_markup(file)} ({escape_markup(what)})", soft_wrap=True)
+        print_line(f"  {file} ({what})")
     for file, problem in sorted(done.proof.unsearched.items()):
-        console.print(f"  {escape_markup(file)} could not be searched ({escape_markup(problem)})", soft_wrap=True)
+        print_line(f"  {file} could not be searched ({problem})")
     if done.proof.matches:
-        console.print(
-            "Remove or repair them, then run the same command again. For free text in tables, add --also TABLE.COLUMN."
+        print_line("Remove or repair them, then run the same command again. For free text in tables, add --also TABLE.COLUMN.")
+    elif done.is_verified:
+        print_line(DONE, f" {searched} searched, nothing found. Record: {done.record}")
+    else:
+        number = len(done.proof.unsearched) + len(done.unreadable)
+        print_line(
+            _NOT_PROVED,
+            f" {searched} were read and nothing was found, but {number} could not be searched. Restore or remove them, then "
+            f"run the same command again. Record: {done.record}",
         )
-        return
-    record = f"Record: {escape_markup(done.record or '')}"
-    if done.is_verified:
-        console.print(f"[green]✓[/] {searched} searched, nothing found. {record}", soft_wrap=True)
-        return
-    number = len(done.proof.unsearched) + len(done.unreadable)
-    console.print(
-        f"[red]Not proved:[/] {searched} were read and nothing was found, but {number} could not be searched. "
-        f"Restore or remove them, then run the same command again. {record}",
-        soft_wrap=True,
-    )

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from daybook.cli.app import EnvOption, JsonOption, SetOption, app, console, escape_markup, load_command_settings, print_json
+from daybook.cli.app import app, load_command_settings
+from daybook.cli.options import EnvOption, JsonOption, SetOption
+from daybook.cli.terminal import DONE, print_json, print_line
 from daybook.errors import EXIT_FAILED, UsageError
 from daybook.settings import daybook_home, project_root
 
@@ -74,12 +76,11 @@ def check() -> None:
         files += 1
         for problem in checked.problems:
             problems += 1
-            text = problem if problem.startswith(checked.file) else f"{checked.file}: {problem}"
-            console.print(f"[red]✗[/] {escape_markup(text)}", soft_wrap=True)
+            print_line(("✗", "red"), " ", problem if problem.startswith(checked.file) else f"{checked.file}: {problem}")
     if problems:
-        console.print(f"{problems} problems in {files} files.")
+        print_line(f"{problems} problems in {files} files.")
         raise typer.Exit(EXIT_FAILED)
-    console.print(f"[green]✓[/] {files} files are valid.")
+    print_line(DONE, f" {files} files are valid.")
 
 
 @app.command()

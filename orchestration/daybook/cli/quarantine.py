@@ -4,25 +4,16 @@
 
 import getpass
 from datetime import date
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
-from daybook.cli.app import (
-    EnvOption,
-    JsonOption,
-    SetOption,
-    app,
-    console,
-    escape_markup,
-    load_command_settings,
-    new_table,
-    print_json,
-    require_runnable,
-)
-from daybook.cli.runs import execute_run
+from daybook.cli.app import app, load_command_settings, load_runner, parse_assignments
+from daybook.cli.options import EnvOption, JsonOption, SetOption
+from daybook.cli.runs import RunDateOption, execute_run
+from daybook.cli.terminal import format_number, print_json, print_table
 from daybook.errors import UsageError
-from daybook.records.names import run_date_of
+from daybook.records.names import RunStart, run_date_of
 from daybook.settings import parse_run_date
 
 quarantine_app = typer.Typer(help="List and release rows in quarantine.", no_args_is_help=True, rich_markup_mode=None)
@@ -46,23 +37,19 @@ def approve(
     A new run of the date waives the findings for which RUN_ID was rejected, and no others.
     """
     from daybook.execution.decisions import approve as decide
-    from daybook.execution.runner import get_runner
 
-    settings = load_command_settings(env, set_)
-    require_runnable(settings)
-    name = by or getpass.getuser()
-    execute_run(
-        settings,
-        get_runner(settings),
-        run_date_of(run_id),
-        lambda: decide(settings, run_id, by=name, why=why),
-        as_json=as_json,
-    )
+    settings, runner = load_runner(env, set_)
+    name, day = by or getpass.getuser(), run_date_of(run_id)
+
+    def allocate() -> RunStart:
+        return decide(settings, run_id, by=name, why=why)
+
+    execute_run(settings, runner, lambda display: runner.run(day, allocate, display), as_json=as_json)
 
 
 @quarantine_app.command(name="list")
 def list_(
-    day: Annotated[Optional[str], typer.Option("--date", help="The business date.", metavar="YYYY-MM-DD")] = None,
+    day: RunDateOption = None,
     entity: Annotated[Optional[str], typer.Option("--entity", help="Only rows of this entity.", metavar="NAME")] = None,
     rule: Annotated[
         Optional[str], typer.Option("--rule", help="Only rows that break a rule whose name contains this text.", metavar="TEXT")
@@ -74,27 +61,29 @@ def list_(
     """List the rows in quarantine and the rules they break. Personal columns are not shown."""
     from daybook.execution.decisions import list_quarantined_rows
 
-    rows = list_quarantined_rows(load_command_settings(env, set_), run_date=_parse_date(day), entity=entity, rule=rule)
+    rows = list_quarantined_rows(load_command_settings(env, set_), run_date=day, entity=entity, rule=rule)
     if as_json:
-        shown = [{name: value for name, value in vars(each).items() if name != "digest"} for each in rows]
-        print_json([{**each, "run_date": each["run_date"].isoformat()} for each in shown])
+        print_json([{name: value for name, value in vars(each).items() if name != "digest"} for each in rows])
         return
     if not rows:
         print("No row is in quarantine.")
         return
-    table = new_table("date", "entity", "file", "row", "breaks", "values", right=("row",))
+    listed = []
     for each in rows:
         values = ", ".join(f"{name}={value}" for name, value in each.values.items() if value)
-        cells = (each.run_date.isoformat(), each.entity, each.source_file, str(each.row_number), "; ".join(each.rules), values)
-        table.add_row(*(escape_markup(cell) for cell in cells))
-    console.print(table)
+        place = (str(each.run_date), each.entity, each.source_file, str(each.row_number))
+        listed.append((*place, "; ".join(each.rules), values))
+    print_table(["date", "entity", "file", "row", "breaks", "values"], listed, right=["row"])
     print(f"{len(rows):,} rows are in quarantine.")
 
 
 @quarantine_app.command()
 def release(
     entity: Annotated[str, typer.Argument(metavar="ENTITY")],
-    day: Annotated[str, typer.Option("--date", help="The business date on which the rows landed.", metavar="YYYY-MM-DD")],
+    day: Annotated[
+        date,
+        typer.Option("--date", help="The business date on which the rows landed.", parser=parse_run_date, metavar="YYYY-MM-DD"),
+    ],
     why: WhyOption,
     row: Annotated[Optional[list[int]], typer.Option("--row", help="Number of a row in its file; repeatable.")] = None,
     file: Annotated[Optional[str], typer.Option("--file", help="The file, if rows of several files have this number.")] = None,
@@ -115,16 +104,13 @@ def release(
     The date runs again from the validate stage on.
     """
     from daybook.execution.decisions import list_quarantined_rows, release_rows, start_revalidation
-    from daybook.execution.runner import get_runner
 
     if not row and not rule:
         raise UsageError("Select rows with --row NUMBER, or with --rule TEXT for all rows that break a rule.")
-    settings = load_command_settings(env, set_)
-    require_runnable(settings)
-    run_date = parse_run_date(day)
+    settings, runner = load_runner(env, set_)
     chosen = [
         each
-        for each in list_quarantined_rows(settings, run_date=run_date, entity=entity, rule=rule)
+        for each in list_quarantined_rows(settings, run_date=day, entity=entity, rule=rule)
         if (not row or each.row_number in row) and file in (None, each.source_file)
     ]
     files = {each.source_file for each in chosen}
@@ -134,31 +120,15 @@ def release(
     if missing:
         raise UsageError(f"{entity} row {missing[0]} of {day} is not in quarantine; `daybook quarantine list` shows what is.")
     name = by or getpass.getuser()
-    release_rows(settings, chosen, repairs=_parse_fixes(fix), by=name, why=why)
-    released = "1 row is" if len(chosen) == 1 else f"{len(chosen):,} rows are"
+    release_rows(settings, chosen, repairs=parse_assignments("--fix COLUMN=VALUE", fix), by=name, why=why)
+    released = f"{format_number(len(chosen), 'row')} {'is' if len(chosen) == 1 else 'are'}"
     if not run:
         print(f"{released} released; the next run of {day} validates them again.")
         return
     if not as_json:
         print(f"{released} released.")
-    execute_run(
-        settings,
-        get_runner(settings),
-        run_date,
-        lambda: start_revalidation(settings, run_date, rows=len(chosen), by=name, why=why),
-        as_json=as_json,
-    )
 
+    def allocate() -> RunStart:
+        return start_revalidation(settings, day, rows=len(chosen), by=name, why=why)
 
-def _parse_fixes(fixes: Optional[list[str]]) -> dict[str, str]:
-    repairs: dict[str, Any] = {}
-    for text in fixes or []:
-        column, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--fix {text} has no value; write --fix COLUMN=VALUE.")
-        repairs[column] = value
-    return repairs
-
-
-def _parse_date(day: Optional[str]) -> Optional[date]:
-    return None if day is None else parse_run_date(day)
+    execute_run(settings, runner, lambda display: runner.run(day, allocate, display), as_json=as_json)

@@ -8,17 +8,9 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from daybook.cli.app import (
-    EnvOption,
-    JsonOption,
-    SetOption,
-    app,
-    console,
-    escape_markup,
-    load_command_settings,
-    new_table,
-    print_json,
-)
+from daybook.cli.app import app, load_command_settings
+from daybook.cli.options import EnvOption, JsonOption, SetOption
+from daybook.cli.terminal import Part, print_json, print_line, print_table
 from daybook.contracts import load_tables
 from daybook.errors import EXIT_FAILED, UsageError
 from daybook.records.archive import Archive
@@ -50,14 +42,13 @@ def status(
     records = [archive.run(run_id) for run_id in archive.run_ids()]
     calendar = load_calendar(settings)
     found = compute_freshness(records, load_tables("gold").values(), zone=zone, at=moment, calendar=calendar)
-    broken = [each for each in found if not each.holds]
     if as_json:
         print_json(
             {"at": moment.isoformat(), "timezone": settings.timezone, "tables": [_to_json(each, calendar) for each in found]}
         )
     else:
         _print_freshness(found, moment, calendar, settings.command_options)
-    raise typer.Exit(EXIT_FAILED if broken else 0)
+    raise typer.Exit(0 if all(each.holds for each in found) else EXIT_FAILED)
 
 
 def _parse_at(text: Optional[str], zone: ZoneInfo) -> datetime:
@@ -72,28 +63,23 @@ def _parse_at(text: Optional[str], zone: ZoneInfo) -> datetime:
 
 
 def _print_freshness(found: list[Freshness], moment: datetime, calendar: Calendar, options: str) -> None:
-    listing = new_table("table", "newest date", "hours since", "promised", "state", "dates", right=("hours since", "promised"))
-    for each in found:
-        styles = [f"[{'red' if name == 'missing' else 'yellow'}]{name}[/]" for name in each.states]
-        listing.add_row(
-            escape_markup(each.table),
-            each.newest.isoformat() if each.newest else "none",
+    rows: list[list[Part]] = [
+        [
+            each.table,
+            str(each.newest or "none"),
             f"{_hours(each.age):,.1f}" if each.age is not None else "",
             f"{_hours(each.latency):,.4g} h" if each.latency is not None else "",
-            ", ".join(styles) or "[green]in time[/]",
-            "; ".join(
-                f"{name} {format_dates(days, calendar)}"
-                for name, days in (("late", each.late), ("missing", each.missing))
-                if days
-            ),
-        )
-    console.print(listing)
+            (", ".join(each.states) or "in time", "red" if "missing" in each.states else "green" if each.holds else "yellow"),
+            "; ".join(f"{name} {format_dates(getattr(each, name), calendar)}" for name in each.states if getattr(each, name)),
+        ]
+        for each in found
+    ]
+    right = ["hours since", "promised"]
+    print_table(["table", "newest date", *right, "state", "dates"], rows, right=right)
     behind = sum(1 for each in found if not each.holds)
     count = f"{behind} of {len(found)} tables exceed" if behind else f"All {len(found)} tables meet"
     todo = f"; `daybook gaps {options}` shows why" if behind else ""
-    console.print(
-        escape_markup(f"{count} their promised latency at {moment.isoformat(timespec='minutes')}{todo}."), soft_wrap=True
-    )
+    print_line(f"{count} their promised latency at {moment.isoformat(timespec='minutes')}{todo}.")
 
 
 def _to_json(each: Freshness, calendar: Calendar) -> dict[str, Any]:

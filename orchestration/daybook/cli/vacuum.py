@@ -7,21 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from daybook.cli.app import (
-    EnvOption,
-    JsonOption,
-    SetOption,
-    WhileRunningOption,
-    YesOption,
-    app,
-    console,
-    escape_markup,
-    load_command_settings,
-    new_table,
-    print_json,
-    refuse_while_running,
-    require_confirmation,
-)
+from daybook.cli.app import app, load_command_settings, refuse_while_running
+from daybook.cli.options import EnvOption, JsonOption, SetOption, WhileRunningOption, YesOption
+from daybook.cli.terminal import format_megabytes, print_json, print_line, print_table, require_confirmation
 from daybook.errors import UsageError
 from daybook.settings import require_own_lake
 
@@ -56,46 +44,26 @@ def vacuum(
     days = settings.retention_days if keep_days is None else keep_days
     now = datetime.now(timezone.utc)
     plan = plan_vacuum(settings.lake, Archive(settings.archive), keep=timedelta(days=days), at=now)
+    found = _summarize(plan)
     if not as_json:
-        _print_plan(plan)
+        _print_summary(found)
     # Also without files to remove: tables of an earlier release get the setting that retains their log.
     if not dry_run:
         if plan.files:
-            require_confirmation(f"Table versions that only runs older than {days} days used can then no longer be read.", yes)
+            consequence = f"Table versions that only runs older than {days} days used can then no longer be read."
+            require_confirmation(f"{consequence} Continue?", yes)
         apply_vacuum(plan)
     if as_json:
-        print_json({"dry_run": dry_run, "keep_days": days, **_to_json(plan)})
+        print_json({"dry_run": dry_run, "keep_days": days, **found})
         return
     done = "would be" if dry_run else "were"
-    console.print(
-        f"{plan.files:,} files of {_format_megabytes(plan.bytes)} MB {done} removed; "
+    print_line(
+        f"{plan.files:,} files of {format_megabytes(plan.bytes)} {done} removed; "
         f"versions that runs of the last {days} days used are kept."
     )
 
 
-def _print_plan(plan: "VacuumPlan") -> None:
-    from daybook.lake.vacuum import total_bytes
-
-    listing = new_table(
-        "table", "versions kept", "lost before", "files", "log entries", "MB",
-        right=("versions kept", "lost before", "files", "log entries", "MB"),
-    )  # fmt: skip
-    for each in plan.removals:
-        name = f"{each.table.full_name} ({each.table.development})" if each.table.development else each.table.full_name
-        listing.add_row(
-            escape_markup(name),
-            f"{len(each.kept_versions):,}",
-            f"{len(each.lost_versions):,}" if each.lost_versions else "",
-            f"{len(each.files):,}",
-            f"{len(each.entries):,}",
-            _format_megabytes(total_bytes(each.files) + total_bytes(each.entries)),
-        )
-    if plan.orphans:
-        listing.add_row("in no table", "", "", f"{len(plan.orphans):,}", "", _format_megabytes(total_bytes(plan.orphans)))
-    console.print(listing)
-
-
-def _to_json(plan: "VacuumPlan") -> dict[str, Any]:
+def _summarize(plan: "VacuumPlan") -> dict[str, Any]:
     from daybook.lake.vacuum import total_bytes
 
     return {
@@ -117,5 +85,15 @@ def _to_json(plan: "VacuumPlan") -> dict[str, Any]:
     }
 
 
-def _format_megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f}"
+def _print_summary(found: dict[str, Any]) -> None:
+    rows = []
+    for each in found["tables"]:
+        name = f"{each['table']} ({each['development']})" if each["development"] else each["table"]
+        kept, lost = len(each["versions_kept"]), len(each["versions_lost_before"])
+        counts = (f"{kept:,}", f"{lost:,}" if lost else "", f"{each['files']:,}", f"{each['log_entries']:,}")
+        rows.append((name, *counts, f"{each['bytes'] / 1e6:,.1f}"))
+    orphans = found["in_no_table"]
+    if orphans["files"]:
+        rows.append(("in no table", "", "", f"{orphans['files']:,}", "", f"{orphans['bytes'] / 1e6:,.1f}"))
+    counted = ["versions kept", "lost before", "files", "log entries", "MB"]
+    print_table(["table", *counted], rows, right=counted)

@@ -13,12 +13,10 @@ from typing import Any, Callable, Optional
 
 from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.text import Text
 
-from daybook.cli.progress.live import LiveDisplay
+from daybook.cli.progress.live import SYMBOLS, LiveDisplay
+from daybook.cli.terminal import styled_text
 from daybook.records.names import STAGES, run_date_of
-
-_OUTCOME_SYMBOLS = {"SUCCEEDED": "[green]✓[/]", "SKIPPED": "[cyan]–[/]", "REJECTED": "[yellow]✗[/]", "FAILED": "[red]![/]"}
 
 
 @dataclass
@@ -43,8 +41,6 @@ class BackfillProgress(LiveDisplay):
     def __init__(
         self, console: Console, total: Optional[int], *, shown: bool, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._console = console
-        self._shown = shown
         self._clock = clock
         self._lock = threading.Lock()
         self._started = clock()
@@ -53,7 +49,7 @@ class BackfillProgress(LiveDisplay):
         self._total = total
         self._bar = Progress(TextColumn("dates"), BarColumn(), MofNCompleteColumn(), console=console)
         self._task = self._bar.add_task("", total=total)
-        super().__init__(console, live=shown)
+        super().__init__(console, shown=shown)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         """Take an event of the state machine that runs the dates."""
@@ -82,20 +78,19 @@ class BackfillProgress(LiveDisplay):
         self.counts[outcome] += 1
         done = sum(self.counts.values())
         self._bar.update(self._task, completed=done)
-        if self._shown and self._live is None:
-            at = f" in {day.failed}" if outcome == "FAILED" and day.failed else ""
-            took = f" {day.seconds:.1f} s" if day.seconds is not None else " (no run)"
-            of = f" of {self._total}" if self._total else ""
-            line = f"  {_OUTCOME_SYMBOLS[outcome]} {day.run_id} {outcome}{at}{took} ({done}{of}{self._format_remaining()})"
-            self._console.print(line, soft_wrap=True)
+        at = f" in {day.failed}" if outcome == "FAILED" and day.failed else ""
+        took = f" {day.seconds:.1f} s" if day.seconds is not None else " (no run)"
+        of = f" of {self._total}" if self._total else ""
+        text = f" {day.run_id} {outcome}{at}{took} ({done}{of}{self._format_remaining()})"
+        self._print_line("  ", SYMBOLS[outcome], text)
 
     def _render(self) -> Group:
         with self._lock:
             counted = ", ".join(f"{count} {outcome.lower()}" for outcome, count in sorted(self.counts.items()))
             running = [day for _, day in sorted(self._days.items()) if day.seconds is None]
-            lines = [f"  [blue]●[/] {day.run_id} {day.stage}" for day in running]
-            text = Text.from_markup("\n".join([f"{counted or 'no date has ended yet'}{self._format_remaining()}", *lines]))
-        return Group(self._bar.get_renderable(), text)
+            lines = [styled_text("  ", SYMBOLS["RUNNING"], f" {day.run_id} {day.stage}") for day in running]
+            summary = f"{counted or 'no date has ended yet'}{self._format_remaining()}"
+        return Group(self._bar.get_renderable(), styled_text(summary), *lines)
 
     def _format_remaining(self) -> str:
         """Return the rate so far, and the time left at this rate."""

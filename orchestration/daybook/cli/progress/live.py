@@ -1,35 +1,50 @@
-"""Show a renderable in the terminal while a context lasts."""
+"""Show progress in the terminal while a context lasts."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import Optional
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 from typing_extensions import Self
 
+from daybook.cli.terminal import Part, styled_text
 
-class LiveDisplay(ABC):
-    """A context manager that shows ``_render()`` four times a second, if the console is a terminal and ``live`` is true."""
+SYMBOLS: dict[str, Part] = {
+    "SUCCEEDED": ("✓", "green"),
+    "SKIPPED": ("–", "cyan"),
+    "REJECTED": ("✗", "yellow"),
+    "FAILED": ("!", "red"),
+    "RUNNING": ("●", "blue"),
+    "WAITING": ("…", "yellow"),
+}
 
-    def __init__(self, console: Console, *, live: bool) -> None:
+
+class LiveDisplay:
+    """A context manager that shows ``_render()`` four times a second if the console is a terminal; elsewhere it prints lines.
+
+    With ``shown`` false it shows nothing.
+    """
+
+    def __init__(self, console: Console, *, shown: bool) -> None:
         """Prepare the display. Call this last, since it renders once."""
-        self._live = (
-            Live(get_renderable=self._render, console=console, refresh_per_second=4) if live and console.is_terminal else None
-        )
-
-    @abstractmethod
-    def _render(self) -> RenderableType: ...
+        self._console = console
+        self._prints_lines = shown and not console.is_terminal
+        self._live: AbstractContextManager[Any] = nullcontext()
+        if shown and console.is_terminal:
+            self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4)
 
     def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
+        self._live.__enter__()
         return self
 
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        if self._live:
-            self._live.stop()
+    def __exit__(self, *error: Any) -> None:
+        self._live.__exit__(*error)
+
+    def _render(self) -> RenderableType:
+        raise NotImplementedError
+
+    def _print_line(self, *parts: Part) -> None:
+        if self._prints_lines:
+            self._console.print(styled_text(*parts), soft_wrap=True)

@@ -9,22 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from daybook.cli.progress.live import LiveDisplay
+from daybook.cli.progress.live import SYMBOLS, LiveDisplay
+from daybook.cli.terminal import Part, styled_text
 from daybook.records.archive import parse_timestamp
 from daybook.records.names import STAGES
 from daybook.settings import Settings
-
-_STATE_SYMBOLS = {
-    "SUCCEEDED": "[green]✓[/]",
-    "SKIPPED": "[cyan]–[/]",
-    "REJECTED": "[yellow]✗[/]",
-    "FAILED": "[red]![/]",
-    "RUNNING": "[blue]●[/]",
-    "WAITING": "[yellow]…[/]",
-}
 
 
 @dataclass
@@ -46,14 +37,12 @@ class Progress(LiveDisplay):
     """A context manager that shows a run while it lasts, from the events of its state machine."""
 
     def __init__(self, console: Console, settings: Settings, run_id: str, *, live: bool) -> None:
-        self._console = console
         self._lines: dict[str, _StageLine] = {}
         self._state = ""
         self._at: Optional[str] = None
-        self._shown = live
-        super().__init__(console, live=live)
+        super().__init__(console, shown=live)
         if live:
-            console.print(f"[bold]{escape(settings.title)}[/] {run_id}")
+            console.print(styled_text((settings.title, "bold"), f" {run_id}"))
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         kind = event["type"]
@@ -65,7 +54,9 @@ class Progress(LiveDisplay):
         elif kind == "RetryScheduled":
             self._wait(event)
         elif kind in ("TaskFailed", "TaskTimedOut"):
-            self._fail()
+            line = next(reversed(self._lines.values()), None)
+            if line and line.state == "RUNNING":
+                line.state = "FAILED"
         elif kind == "TaskSucceeded":
             self._succeed(event["taskSucceededEventDetails"])
         elif kind == "TaskStateExited":
@@ -83,13 +74,8 @@ class Progress(LiveDisplay):
         if line.state == "FAILED":
             # Step Functions has no event for the wait before a retry.
             line.attempt += 1
-            self._print(f"  {stage}: attempt {line.attempt - 1} failed, retrying")
+            self._print_line(f"  {stage}: attempt {line.attempt - 1} failed, retrying")
         line.state, line.remark = "RUNNING", ""
-
-    def _fail(self) -> None:
-        line = self._current()
-        if line and line.state == "RUNNING":
-            line.state = "FAILED"
 
     def _wait(self, event: Mapping[str, Any]) -> None:
         stage = event["stateName"].lower()
@@ -99,7 +85,7 @@ class Progress(LiveDisplay):
         line.attempt += 1
         line.state = "WAITING"
         line.remark = f"attempt {line.attempt - 1} failed, retrying in {event['waitSeconds']:.0f} s"
-        self._print(f"  {stage}: {line.remark}")
+        self._print_line(f"  {stage}: {line.remark}")
 
     def _succeed(self, details: Mapping[str, Any]) -> None:
         if details.get("resourceType") != "aws-sdk:s3" and not self._state.startswith("Read"):
@@ -109,7 +95,7 @@ class Progress(LiveDisplay):
         line = self._lines.setdefault(outcome["stage"], _StageLine(started=time.monotonic(), started_at=self._at))
         line.state, line.rows, line.attempt = outcome["outcome"], outcome["rows"], outcome["attempt"] or line.attempt
         line.remark = "not retried" if outcome.get("permanent") else ""
-        self._print_line(outcome["stage"])
+        self._print_stage(outcome["stage"])
 
     def _exit_state(self, state: str) -> None:
         line = self._lines.get(state)
@@ -119,10 +105,7 @@ class Progress(LiveDisplay):
                 # The outcome of the last stage is not read: only the end of its task is known.
                 line.state = "SUCCEEDED"
             if line.state in ("SUCCEEDED", "FAILED"):
-                self._print_line(state)
-
-    def _current(self) -> Optional[_StageLine]:
-        return next(reversed(list(self._lines.values())), None)
+                self._print_stage(state)
 
     def _render(self) -> Table:
         table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
@@ -133,29 +116,23 @@ class Progress(LiveDisplay):
         table.add_column("")
         for stage in STAGES:
             line = self._lines.get(stage)
+            cells: list[Part]
             if line is None:
-                table.add_row(" ", f"[dim]{stage}[/]")
+                cells = [" ", (stage, "dim")]
             else:
-                table.add_row(
-                    _STATE_SYMBOLS[line.state],
-                    stage,
-                    f"{line.elapsed:.1f}",
-                    *_format_row_counts(stage, line),
-                    _format_remark(line),
-                )
+                counts = _format_row_counts(stage, line)
+                cells = [SYMBOLS[line.state], stage, f"{line.elapsed:.1f}", *counts, _format_remark(line)]
+            table.add_row(*map(styled_text, cells))
         return table
 
-    def _print_line(self, stage: str) -> None:
+    def _print_stage(self, stage: str) -> None:
         line = self._lines[stage]
         rows_in, rows_out, rejected = _format_row_counts(stage, line)
-        text = f"  {_STATE_SYMBOLS[line.state]} {stage:<10} {line.elapsed:6.1f} s"
+        text = f" {stage:<10} {line.elapsed:6.1f} s"
         if rows_out:
             text += f"   {rows_in} rows in, {rows_out} out" + (f", {rejected} rejected" if rejected else "")
-        self._print(text + (f"   {_format_remark(line)}" if _format_remark(line) else ""))
-
-    def _print(self, text: str) -> None:
-        if self._shown and self._live is None:
-            self._console.print(text, soft_wrap=True)
+        remark = _format_remark(line)
+        self._print_line("  ", SYMBOLS[line.state], text, f"   {remark}" if remark else "")
 
 
 def _elapsed_seconds(started: Optional[str], ended: Optional[str], otherwise: float) -> float:
@@ -168,8 +145,8 @@ def _elapsed_seconds(started: Optional[str], ended: Optional[str], otherwise: fl
 def _format_row_counts(stage: str, line: _StageLine) -> tuple[str, str, str]:
     if stage == STAGES[-1] or not line.rows:
         return "", "", ""
-    counts = [line.rows.get(name) for name in ("in", "out", "rejected")]
-    return (*("" if not count and name == 2 else f"{count or 0:,}" for name, count in enumerate(counts)),)  # type: ignore[return-value]
+    rows_in, rows_out, rejected = (line.rows.get(name) or 0 for name in ("in", "out", "rejected"))
+    return f"{rows_in:,}", f"{rows_out:,}", f"{rejected:,}" if rejected else ""
 
 
 def _format_remark(line: _StageLine) -> str:

@@ -6,25 +6,24 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from daybook.cli.app import console, escape_markup
+from daybook.cli.terminal import console, print_line, print_table, styled_text
 from daybook.notebook.display import Listing
 
 
 @given(st.text(alphabet="ab[]/\\ :="))
 @example("Rack 19\\[/2HE]")
-def test_escaped_text_is_printed_literally(text: str) -> None:
-    shown = console.render_str(f"[red]{escape_markup(text)}|[/]").plain
-    # Backslashes at the end are doubled, because markup may follow.
-    assert shown.rstrip("|").rstrip("\\") == text.rstrip("\\")
-
-
-def test_a_backslash_at_the_end_escapes_no_markup() -> None:
-    assert console.render_str(f"[red]{escape_markup('a' + chr(92))}[/] b").spans[0].end < 4
+def test_text_is_printed_literally(text: str) -> None:
+    with console.capture() as printed:
+        print_line(("!", "red"), text)
+        print_table([text], [[text]])
+    line, *listed = printed.get().splitlines()
+    assert line == f"!{text}"
+    assert [each.rstrip() for each in listed] == [text.rstrip()] * 2
 
 
 @given(st.text())
-def test_escaped_text_has_no_control_characters(text: str) -> None:
-    assert escape_markup(text).replace("\n", "").isprintable()
+def test_printed_text_has_no_control_characters(text: str) -> None:
+    assert styled_text(text, (text, "red")).plain.replace("\n", "").isprintable()
 
 
 def test_a_listing_escapes_control_characters() -> None:
