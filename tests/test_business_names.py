@@ -1,4 +1,7 @@
-"""Package code has no name of a table or column of the canonical model: these are in contracts, sources and notebooks."""
+"""Package code and templates have no name of a table or column of the canonical model.
+
+These names are in contracts, sources and notebooks.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +34,15 @@ ORDINARY_WORDS = {
     "units": "of bytes and times, and UTF-16 code units",
 }
 """Names of the canonical model that are also technical words, with what they mean in package code. Not allowed in SQL."""
+TEMPLATE_WORDS = {"amount", "as_of", "name", "share", "state"}
+"""The ordinary words that templates may hold."""
 EXCEPTIONS = {
     ("engines/duckdb.py", "name"): "the column of DuckDB's SHOW TABLES and pg_timezone_names",
     ("privacy/matcher.py", "name"): "a column and a kind of value in the matcher's own tables",
     ("privacy/patterns.py", "products"): "a label before a number in text",
     ("records/models.py", "order_date"): "a key of archived records",
     ("report/findings.py", "order_date"): "a key of archived records",
+    ("report/templates/run.html.j2", "order_date"): "a key of archived records",
     ("settings.py", "order_date"): "a value of the key returns_count_on in params files",
 }
 """Names that a module may hold, with the reason."""
@@ -95,6 +101,14 @@ def _names_in_identifier(identifier: str, names: set[str]) -> list[str]:
     return [name for name in sorted(names) if name == identifier.strip("_") or ("_" in name and f"_{name}_" in words)]
 
 
+def scan_template(source: str, names: set[str], module: str = "") -> Iterator[Found]:
+    """Find the names in a template or style sheet, in code and in prose: "Net revenue" is a name of several words."""
+    patterns = {name: re.compile(rf"(?<![a-z0-9]){name.replace('_', '[_ ]')}(?![a-z0-9])", re.IGNORECASE) for name in names}
+    for number, line in enumerate(source.splitlines(), start=1):
+        for name in sorted(name for name, pattern in patterns.items() if pattern.search(line)):
+            yield Found(module, number, name, line.strip()[:80], is_sql=False)
+
+
 def is_allowed(found: Found) -> bool:
     return (found.module, found.name) in EXCEPTIONS or (found.name in ORDINARY_WORDS and not found.is_sql)
 
@@ -108,8 +122,24 @@ def scan_package() -> list[Found]:
     ]
 
 
+def scan_templates() -> list[Found]:
+    names = canonical_names()
+    return [
+        found
+        for path in sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".j2", ".css", ".html"))
+        for found in scan_template(path.read_text(encoding="utf-8"), names, path.relative_to(PACKAGE).as_posix())
+    ]
+
+
 def test_package_code_has_no_canonical_names() -> None:
     found = [each for each in scan_package() if not is_allowed(each)]
+    assert not found, "\n".join(f"{each.module}:{each.line}: {each.name} in {each.text!r}" for each in found)
+
+
+def test_templates_have_no_canonical_names() -> None:
+    found = [
+        each for each in scan_templates() if each.name not in TEMPLATE_WORDS and (each.module, each.name) not in EXCEPTIONS
+    ]
     assert not found, "\n".join(f"{each.module}:{each.line}: {each.name} in {each.text!r}" for each in found)
 
 
@@ -135,6 +165,19 @@ def test_allowed_words_are_canonical_names() -> None:
 )
 def test_the_scan_finds_names_in_texts_and_identifiers(code: str, names: list[str]) -> None:
     assert sorted({each.name for each in scan(code, canonical_names())}) == names
+
+
+@pytest.mark.parametrize(
+    ("template", "names"),
+    [
+        ('{{ figures.get("net_revenue") | money }}', ["net_revenue"]),
+        ("<dt>Net revenue</dt>", ["net_revenue"]),
+        ("<dt>Orders</dt>", ["orders"]),
+        ("{{ line.amount }} reordered", ["amount"]),
+    ],
+)
+def test_the_scan_finds_names_in_templates(template: str, names: list[str]) -> None:
+    assert [each.name for each in scan_template(template, canonical_names())] == names
 
 
 def test_ordinary_words_are_refused_in_sql() -> None:

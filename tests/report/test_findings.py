@@ -36,22 +36,28 @@ def test_last_attempt_of_a_stage_counts(run, attempt):
 
 
 def test_landed_rows_are_counted_by_entity_and_in_total(run, attempt):
-    told = {
+    counted = {
         "orders": {"landed": 10, "accepted": 7, "quarantined": 2, "duplicates": 1},
         "payments": {"landed": 5, "accepted": 4, "quarantined": 0, "duplicates": 0},
     }
-    orders, payments, whole = findings.list_row_accounting(run(stages=[attempt("validate", details={"accounting": told})]))
-    assert orders.adds_up
-    assert not payments.adds_up
-    assert (whole.entity, whole.landed, whole.accepted, whole.quarantined, whole.duplicates) == ("all", 15, 11, 2, 1)
+    found = findings.list_row_accounting(run(stages=[attempt("validate", details={"accounting": counted})]))
+    assert list(found) == ["orders", "payments", "all"]
+    whole = found["all"]
+    assert (whole.landed, whole.accepted, whole.quarantined, whole.duplicates) == (15, 11, 2, 1)
+
+
+def test_figures_have_the_order_of_the_notebook(run, attempt):
+    record = run(summary={"b": 1, "a": 2, "c": 3}, stages=[attempt("notify", details={"figures": ["c", "a", "gone"]})])
+    assert list(findings.order_figures(record).items()) == [("c", 3), ("a", 2), ("b", 1)]
+    assert findings.order_figures(run(summary=None)) == {}
 
 
 def test_restated_dates_are_sorted_and_may_be_new(run, attempt):
-    told = [
+    restated = [
         {"order_date": "2018-05-04", "before": {"orders": 2}, "after": {"orders": 3}},
         {"order_date": "2018-05-01", "before": None, "after": {"orders": 1}},
     ]
-    first, second = findings.list_restatements(run(stages=[attempt("quality", details={"restated": told})]))
+    first, second = findings.list_restatements(run(stages=[attempt("quality", details={"restated": restated})]))
     assert (first.order_date, first.before, first.after) == ("2018-05-01", None, {"orders": 1})
     assert (second.before, second.after) == ({"orders": 2}, {"orders": 3})
 
@@ -63,15 +69,13 @@ def test_redactions_of_all_attempts_are_summed(run, attempt):
 
 def test_run_without_details_has_no_findings(run):
     record = run()
-    assert (
-        findings.list_rule_results(record) == findings.list_row_accounting(record) == findings.list_restatements(record) == []
-    )
-    assert findings.stage_details(record, "quality").held_dates == findings.list_lineage_errors(record) == []
+    assert findings.list_rule_results(record) == findings.list_restatements(record) == []
+    assert findings.list_row_accounting(record) == {}
+    assert findings.stage_details(record, "quality").held_dates == []
     assert findings.count_redactions(record) == {}
 
 
 def test_withheld_details_are_not_an_error(run, attempt):
     record = run(stages=[attempt("validate", details=None), attempt("quality", details=None)])
-    assert (
-        findings.list_rule_results(record) == findings.list_row_accounting(record) == findings.list_restatements(record) == []
-    )
+    assert findings.list_rule_results(record) == findings.list_restatements(record) == []
+    assert findings.list_row_accounting(record) == {}

@@ -35,6 +35,17 @@ def test_money_has_two_decimals_and_its_currency(amount, shown):
     assert plain(formats.format_money(amount, "EUR")) == shown
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"), [(None, "–"), ("1234.5000", "1,234.50 EUR"), (1234, "1,234"), (0.25, "0.25"), (True, "yes")]
+)
+def test_figures_are_money_if_they_are_decimals(value, shown):
+    assert plain(formats.format_figure(value, "EUR")) == shown
+
+
+def test_figure_name_becomes_a_heading():
+    assert formats.format_label("tons_shipped") == "Tons shipped"
+
+
 @pytest.mark.parametrize("amount", ["n/a", "", "NaN", "Infinity"])
 def test_invalid_amount_is_an_error(amount):
     with pytest.raises(ArchiveError, match="where an amount of money belongs"):

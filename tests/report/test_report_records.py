@@ -13,9 +13,9 @@ from daybook.report import records
 
 
 def test_run_without_closing_record_is_running(run):
-    assert records.outcome_of(run(state="running", outcome="RUNNING")) is records.RUNNING
-    assert records.outcome_of(run(state="lost", outcome="FAILED")) is records.FAILED
-    assert records.outcome_of(run()) is records.SUCCEEDED
+    assert records.outcome_of(run(state="running", outcome="RUNNING")) is records.OUTCOMES["RUNNING"]
+    assert records.outcome_of(run(state="lost", outcome="FAILED")) is records.OUTCOMES["FAILED"]
+    assert records.outcome_of(run()) is records.OUTCOMES["SUCCEEDED"]
 
 
 def test_unknown_outcome_is_an_error(run):
@@ -25,9 +25,9 @@ def test_unknown_outcome_is_an_error(run):
 
 
 @pytest.mark.parametrize("run_id", ["../../etc/passwd", "", "daily/1", "a" * 81, "daily-1\n"])
-def test_run_id_that_is_not_a_file_name_is_an_error(run_id, run):
+def test_run_id_that_is_not_a_file_name_is_an_error(run_id):
     with pytest.raises(ArchiveError, match="run_id"):
-        records.require_run_id(run(run_id=run_id))
+        records.require_page_name(run_id, "run_id")
 
 
 def test_runs_are_ordered_by_start_then_by_number(run):

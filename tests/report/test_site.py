@@ -62,8 +62,26 @@ def test_index_starts_with_latest_successful_day(build, run):
     summary = {**run().summary, "orders": 1312, "net_revenue": "12345.6700", "average_order_value": "41.0050"}
     index, _ = build(run("2018-05-04"), run("2018-05-05", summary=summary), run("2018-05-06", outcome="FAILED"))
     assert "Latest successful day: Saturday, 5 May 2018 Net revenue 12,345.67 EUR" in index.text
-    assert "Orders 1,312 Average order value 41.01 EUR" in index.text
+    assert "Orders 1,312 Cancelled orders 9" in index.text
+    assert "Average order value 41.01 EUR" in index.text
     assert "2018-05-04 to 2018-05-05" in index.text
+
+
+def test_pages_show_the_figures_of_the_notebook(build, run, attempt):
+    figures = {"berths": None, "fees": "1234.5000", "ships": 1312, "tons_shipped": 0.25}
+    stages = [attempt("quality"), attempt("notify", details={"figures": ["ships", "fees"]})]
+    record = run(summary=figures, stages=stages)
+    index, page_of = build(record)
+    for page in (index, page_of(record)):
+        assert "Ships 1,312 Fees 1,234.50 EUR Berths – Tons shipped 0.25" in page.text
+    assert "Net revenue" not in index.text
+    assert "sparkline" not in index.values("class")
+
+
+def test_headline_may_be_a_count(build, run, monkeypatch):
+    monkeypatch.setattr(site, "headline_figure", lambda: "ships")
+    index, _ = build(run("2018-05-04", summary={"ships": 900}), run("2018-05-05", summary={"ships": 1312, "fees": "1.00"}))
+    assert "Ships 1,312 2018-05-04 to 2018-05-05 · low 900 · high 1,312 Fees 1.00 EUR" in index.text
 
 
 def test_calendar_day_has_symbol_and_newest_run(build, run):
@@ -142,7 +160,7 @@ def test_run_page_shows_tables_inputs_code_and_timeline(build, run):
     for piece in (
         *("bronze.orders – → 3 transform ingest", "silver.orders 3 → 4 transform transform", "orders.csv 84 kB"),
         *("Commit 1a2b3c4d", "Lock file abababababab", "Python 3.11.7", "State machine daily.asl.json"),
-        *("Ingest Task 2026-11-23 15:00:00 55.0 s", "Net revenue", "Cancelled orders 9", "Adjustments -25.00"),
+        *("Ingest Task 2026-11-23 15:00:00 55.0 s", "Net revenue", "Cancelled orders 9", "Adjustments amount -25.00"),
     ):
         assert piece in text
 
@@ -178,7 +196,10 @@ def test_run_page_shows_gate_findings_and_restated_dates(build, run, attempt):
         "failing": 1,
         "measured": "17.56, must be less than 15",
     }
-    accounting = {"orders": {"landed": 1043, "accepted": 1040, "quarantined": 2, "duplicates": 1}}
+    accounting = {
+        "orders": {"landed": 1043, "accepted": 1040, "quarantined": 2, "duplicates": 1},
+        "payments": {"landed": 5, "accepted": 4, "quarantined": 0, "duplicates": 0},
+    }
     record = run(
         approval={"of": "daily-2018-05-05-1", "by": "Ada", "why": "a holiday", "waived": ["net revenue is unusual"]},
         stages=[
@@ -201,7 +222,7 @@ def test_run_page_shows_gate_findings_and_restated_dates(build, run, attempt):
         "bronze.orders customer_id, city ada 2018-05-06 06:00:01 ingest 4 check an id",
         "validate payments payments fit warning – 17.56, must be less than 15",
         "validate orders status is known error 40 2 5.0 % quarantined orders.csv:3 · orders.csv:9",
-        "orders 1,043 = 1,040 + 2 + 1",
+        "orders 1,043 = 1,040 + 2 + 1 payments 5 ≠ 4 + 0 + 0 all 1,048 ≠ 1,044 + 2 + 1",
         "Redacted before this run was archived: email 3.",
         "The notebook is withheld: it could not be searched for personal data (RuntimeError).",
     ):

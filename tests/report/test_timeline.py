@@ -20,8 +20,8 @@ def test_states_are_placed_in_percent_of_the_run(history):
 
 def test_error_is_noted_at_its_state(history):
     ingest, validate = build_timeline(history(START, stages=2, failing=True))
-    assert ingest.troubles == ()
-    assert validate.troubles == ("TaskFailed: States.TaskFailed",)
+    assert ingest.troubles == []
+    assert validate.troubles == ["TaskFailed: States.TaskFailed"]
 
 
 def test_state_without_an_exit_has_no_duration(history):
@@ -35,7 +35,7 @@ def test_state_that_is_entered_again_has_its_own_row(history):
     first, again = history(START, stages=1), history(START.replace(hour=16), stages=1)
     steps = build_timeline([*first, {"type": "ExecutionRedriven", "timestamp": "2026-11-23T15:59:59.000Z"}, *again])
     assert [step.entered_at.hour for step in steps] == [14, 16]
-    assert steps[0].troubles == ("ExecutionRedriven",)
+    assert steps[0].troubles == ["ExecutionRedriven"]
 
 
 def test_history_without_states_has_no_timeline(history):

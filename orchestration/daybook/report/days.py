@@ -6,40 +6,25 @@ from calendar import Calendar
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from daybook.records.models import RunRecord
-from daybook.report import formats, records
+from daybook.report import records
 from daybook.report.records import Outcome
 
-WEEKDAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
+Number = Union[Decimal, float]
 
 
-@dataclass(frozen=True)
-class CalendarDay:
-    """One field of the calendar; without an outcome it only fills the week."""
+class CalendarDay(NamedTuple):
+    """One field of the calendar; without an outcome no run is due."""
 
-    number: int
-    date: Optional[date] = None
+    date: date
     outcome: Optional[Outcome] = None
     run_id: Optional[str] = None
 
 
-@dataclass(frozen=True)
-class CalendarMonth:
-    """One month as weeks of seven days from Monday; days of other months have the number 0."""
-
-    name: str
-    weeks: Tuple[Tuple[CalendarDay, ...], ...]
-
-
-@dataclass(frozen=True)
-class CalendarYear:
-    """One year's months with a run, in order, and how many of its dates never ran."""
-
-    number: int
-    months: Tuple[CalendarMonth, ...]
-    never_ran: int
+Months = Dict[str, List[List[Optional[CalendarDay]]]]
+"""By the name of a month, its weeks of seven days from Monday; days of other months are None."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +37,8 @@ class Sparkline:
     last: Tuple[float, float]
     first_date: date
     last_date: date
-    low: Decimal
-    high: Decimal
+    low: Number
+    high: Number
 
 
 def newest_by_date(runs: Iterable[RunRecord]) -> Dict[date, RunRecord]:
@@ -65,46 +50,39 @@ def newest_by_date(runs: Iterable[RunRecord]) -> Dict[date, RunRecord]:
 
 def newest_succeeded(runs: Iterable[RunRecord]) -> Dict[date, RunRecord]:
     """Return, for every date with one, the newest run that succeeded and has a summary, dates ascending."""
-    return newest_by_date(run for run in runs if records.outcome_of(run) is records.SUCCEEDED and run.summary)
+    return newest_by_date(run for run in runs if run.outcome == "SUCCEEDED" and run.summary)
 
 
-def outcomes_by_day(states: Mapping[date, str], newest: Mapping[date, RunRecord]) -> Dict[date, Optional[Outcome]]:
-    """Return the outcome of each date's newest run; without one NEVER_RAN, CLOSED, or None before it is due."""
-    without_run = {"never ran": records.NEVER_RAN, "closed": records.CLOSED}
-    return {day: records.outcome_of(newest[day]) if day in newest else without_run.get(state) for day, state in states.items()}
+def list_outcomes(states: Mapping[date, str], newest: Mapping[date, RunRecord]) -> Dict[date, Optional[Outcome]]:
+    """Return the outcome of each date's newest run; without one NEVER RAN, CLOSED, or None before it is due."""
+    return {
+        day: records.outcome_of(newest[day]) if day in newest else records.OUTCOMES.get(state.upper())
+        for day, state in states.items()
+    }
 
 
-def build_calendar(states: Mapping[date, str], newest: Mapping[date, RunRecord]) -> List[CalendarYear]:
-    """Return the years from the newest to the oldest, each with its months that have a run and every date's newest run."""
-    outcomes = outcomes_by_day(states, newest)
-    years = sorted({day.year for day in outcomes}, reverse=True)
-    return [_build_year(number, outcomes, newest) for number in years]
+def build_calendar(outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, RunRecord]) -> Dict[int, Months]:
+    """Return the months with a run by year, newest year first, with every date's newest run.
+
+    Months without a run would fill the page; their dates are in the list of dates that never ran.
+    """
+
+    def place(day: date, month: int) -> Optional[CalendarDay]:
+        run = newest.get(day)
+        return CalendarDay(day, outcomes.get(day), run.run_id if run else None) if day.month == month else None
+
+    return {
+        year: {
+            f"{date(year, month, 1):%B}": [
+                [place(day, month) for day in week] for week in Calendar(firstweekday=0).monthdatescalendar(year, month)
+            ]
+            for month in sorted({day.month for day in newest if day.year == year})
+        }
+        for year in sorted({day.year for day in outcomes}, reverse=True)
+    }
 
 
-def _build_year(number: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, RunRecord]) -> CalendarYear:
-    never_ran = sum(outcome is records.NEVER_RAN for day, outcome in outcomes.items() if day.year == number)
-    # Months without a run would fill the page; their dates are in the list of dates that never ran.
-    months = sorted({day.month for day in newest if day.year == number})
-    return CalendarYear(number, tuple(_build_month(number, month, outcomes, newest) for month in months), never_ran)
-
-
-def _build_month(
-    year: int, month: int, outcomes: Mapping[date, Optional[Outcome]], newest: Mapping[date, RunRecord]
-) -> CalendarMonth:
-    weeks = []
-    for week in Calendar(firstweekday=0).monthdatescalendar(year, month):
-        days = []
-        for day in week:
-            run = newest.get(day)
-            if day.month != month:
-                days.append(CalendarDay(0))
-            else:
-                days.append(CalendarDay(day.day, day, outcomes.get(day), records.require_run_id(run) if run else None))
-        weeks.append(tuple(days))
-    return CalendarMonth(formats.month_name(month), tuple(weeks))
-
-
-def build_sparkline(values: Sequence[Tuple[date, Decimal]], *, width: int = 600, height: int = 64) -> Optional[Sparkline]:
+def build_sparkline(values: Sequence[Tuple[date, Number]], *, width: int = 600, height: int = 64) -> Optional[Sparkline]:
     """Return a line through ``values`` (dates ascending), the lowest at the bottom; None without values."""
     if not values:
         return None
@@ -113,9 +91,9 @@ def build_sparkline(values: Sequence[Tuple[date, Decimal]], *, width: int = 600,
     margin = 4  # room for the line's own thickness and the dot at its end
     days = max((last - first).days, 1)
 
-    def place(day: date, value: Decimal) -> Tuple[float, float]:
+    def place(day: date, value: Number) -> Tuple[float, float]:
         x = margin + (width - 2 * margin) * ((day - first).days / days if last > first else 1.0)
-        rise = float((value - low) / (high - low)) if high > low else 0.5
+        rise = (float(value) - float(low)) / (float(high) - float(low)) if high > low else 0.5
         return round(x, 1), round(height - margin - (height - 2 * margin) * rise, 1)
 
     paths: List[str] = []

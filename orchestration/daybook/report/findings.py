@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from daybook.records.models import BackfillRecord, RawRead, Restatement, RuleResult, RunRecord, StageDetails
+from daybook.records.models import BackfillRecord, EntityRows, Restatement, RuleResult, RunRecord, StageDetails
 from daybook.report import records
 
 
@@ -23,28 +24,12 @@ class RuleResults:
         return sum(rule.outcome == "within limits" for rule in self.broken)
 
 
-@dataclass(frozen=True)
-class UnusualDay:
+class UnusualDay(NamedTuple):
     """What a backfill found unusual about a date, compared with the weeks before it."""
 
     backfill_id: str
     severity: str
     warning: str
-
-
-@dataclass(frozen=True)
-class RowAccounting:
-    """Where the rows of one entity went: landed = accepted + quarantined + duplicates."""
-
-    entity: str
-    landed: int
-    accepted: int
-    quarantined: int
-    duplicates: int
-
-    @property
-    def adds_up(self) -> bool:
-        return self.landed == self.accepted + self.quarantined + self.duplicates
 
 
 def list_rule_results(run: RunRecord) -> List[RuleResults]:
@@ -58,16 +43,20 @@ def list_rule_results(run: RunRecord) -> List[RuleResults]:
     return found
 
 
-def list_row_accounting(run: RunRecord) -> List[RowAccounting]:
+def list_row_accounting(run: RunRecord) -> Dict[str, EntityRows]:
     """Return where the landed rows went by entity, and their sum if there are several entities."""
-    counted = stage_details(run, "validate").accounting
-    found = [
-        RowAccounting(entity, rows.landed, rows.accepted, rows.quarantined, rows.duplicates) for entity, rows in counted.items()
-    ]
-    if len(found) > 1:
-        parts = ("landed", "accepted", "quarantined", "duplicates")
-        found.append(RowAccounting("all", *(sum(getattr(each, part) for each in found) for part in parts)))
-    return found
+    found = stage_details(run, "validate").accounting
+    if len(found) < 2:
+        return found
+    parts = ("landed", "accepted", "quarantined", "duplicates")
+    return {**found, "all": EntityRows(**{part: sum(getattr(each, part) for each in found.values()) for part in parts})}
+
+
+def order_figures(run: RunRecord) -> Dict[str, Any]:
+    """Return the figures in the summary of a run, in the order of its notebook."""
+    figures = run.summary or {}
+    order = [name for attempt in run.stages for name in attempt.details.figures]
+    return {**{name: figures[name] for name in order if name in figures}, **figures}
 
 
 def list_restatements(run: RunRecord) -> List[Restatement]:
@@ -86,28 +75,15 @@ def list_unusual_days(backfills: Iterable[BackfillRecord]) -> Dict[str, List[Unu
     for backfill in backfills:
         runs = {each.run_date: each.run_id for each in backfill.results or []}
         for each in backfill.unusual_days:
-            of_run = found.setdefault(str(runs.get(each.run_date)), [])
-            of_run.append(UnusualDay(backfill.backfill_id, each.severity, each.warning))
+            unusual = UnusualDay(backfill.backfill_id, each.severity, each.warning)
+            found.setdefault(str(runs.get(each.run_date)), []).append(unusual)
     return found
 
 
 def count_redactions(run: RunRecord) -> Dict[str, int]:
     """Return the number of values that were replaced before the run was archived, by column."""
-    total: Dict[str, int] = {}
-    for redactions in (run.redactions, *(each.redactions for each in run.stages)):
-        for column, count in redactions.items():
-            total[column] = total.get(column, 0) + count
+    total = sum(map(Counter, [run.redactions, *(each.redactions for each in run.stages)]), Counter[str]())
     return dict(sorted(total.items()))
-
-
-def list_raw_reads(run: RunRecord) -> List[RawRead]:
-    """Return the reads of raw values, in the order of attempts."""
-    return [each for attempt in run.stages for each in attempt.details.raw_reads]
-
-
-def list_lineage_errors(run: RunRecord) -> List[str]:
-    """Return why the lineage of some tables is not known."""
-    return [gap for attempt in records.last_attempts(run).values() for gap in attempt.details.lineage_gaps]
 
 
 def stage_details(run: RunRecord, stage: str) -> StageDetails:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import calendar
 from datetime import date, datetime, timezone
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from daybook.errors import ArchiveError
+from daybook.records.formatting import format_value
 
 UNKNOWN = "–"
 NBSP = "\u00a0"  # keeps a number and its unit on one line
@@ -18,8 +18,8 @@ def format_count(number: Optional[int]) -> str:
     return UNKNOWN if number is None else f"{number:,}"
 
 
-def format_money(amount: Union[str, Decimal, int, None], currency: Optional[str]) -> str:
-    """Return an amount with two decimals, rounded half up, and its currency: ``12,345.67 EUR``.
+def format_money(amount: Union[str, Decimal, int, None], currency: Optional[str], decimals: int = 2) -> str:
+    """Return an amount, rounded half up, and its currency: ``12,345.67 EUR``.
 
     Raises
     ------
@@ -28,16 +28,20 @@ def format_money(amount: Union[str, Decimal, int, None], currency: Optional[str]
     """
     if amount is None:
         return UNKNOWN
-    rounded = f"{to_decimal(amount).quantize(Decimal('0.01'), rounding=ROUND_HALF_UP):,}"
+    rounded = f"{to_decimal(amount).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP):,}"
     return f"{rounded}{NBSP}{currency}" if currency else rounded
 
 
-def format_small_money(amount: Union[str, Decimal, None], currency: Optional[str]) -> str:
-    """Return an amount of fractions of a cent: ``0.00337 USD``."""
-    if amount is None:
-        return UNKNOWN
-    rounded = f"{to_decimal(amount).quantize(Decimal('0.00001'), rounding=ROUND_HALF_UP):,}"
-    return f"{rounded}{NBSP}{currency}" if currency else rounded
+def format_figure(value: Any, currency: Optional[str]) -> str:
+    """Return a figure of a day: decimals, which records hold as text, are money; other numbers have no unit."""
+    if value is None or isinstance(value, (str, Decimal)):
+        return format_money(value, currency)
+    return format_value(value)
+
+
+def format_label(name: str) -> str:
+    """Return the name of a figure as a heading: ``Tons shipped`` for ``tons_shipped``."""
+    return name.replace("_", " ").capitalize()
 
 
 def to_decimal(amount: Union[str, Decimal, int]) -> Decimal:
@@ -119,11 +123,6 @@ def format_instant(moment: Union[str, datetime, None]) -> str:
 def format_long_date(day: date) -> str:
     """Return a date in English words: ``Saturday, 5 May 2018``."""
     return f"{day:%A}, {day.day} {day:%B %Y}"
-
-
-def month_name(month: int) -> str:
-    """Return the English name of a month from 1 to 12."""
-    return calendar.month_name[month]
 
 
 def format_short_hash(digest: Optional[str], length: int = 12) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from daybook.records.archive import NOT_RETRIED
+from daybook.records.archive import NOT_RETRIED, first_line
 from daybook.records.names import NOT_STARTED
 from daybook.report import formats, records
 
@@ -36,12 +36,13 @@ def _environment() -> Environment:
     environment.filters.update(
         count=formats.format_count,
         money=formats.format_money,
-        small_money=formats.format_small_money,
+        figure=formats.format_figure,
+        label=formats.format_label,
         duration=formats.format_duration,
         file_size=formats.format_file_size,
         instant=formats.format_instant,
         short_hash=formats.format_short_hash,
-        first_line=records.first_line,
+        first_line=first_line,
         outcome=records.outcome_of,
         attempt_files=records.list_attempt_files,
     )
@@ -51,6 +52,6 @@ def _environment() -> Environment:
         NOT_RETRIED=f"{NOT_RETRIED[0].upper()}{NOT_RETRIED[1:]}.",
         share=formats.format_share,
         code_version=formats.format_code_version,
-        outcomes=records.OUTCOMES,
+        outcomes=list(records.OUTCOMES.values()),
     )
     return environment

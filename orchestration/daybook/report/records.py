@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, Optional, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 from daybook.errors import ArchiveError
-from daybook.records.models import AttemptRecord, DateOutcome, InputFile, RunRecord
-from daybook.records.names import STAGES, notebook_name
+from daybook.records.archive import attempt_name
+from daybook.records.models import AttemptRecord, BackfillRecord, DateOutcome, InputFile, RunRecord
+from daybook.records.names import STAGES
 from daybook.report import formats
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """An outcome with its meaning; ``slug`` names its colour and its symbol in the style sheet."""
+class Outcome(NamedTuple):
+    """An outcome with its meaning."""
 
     name: str
-    slug: str
     meaning: str
 
+    @property
+    def slug(self) -> str:
+        """The name of its colour and its symbol in the style sheet."""
+        return self.name.lower().replace(" ", "-")
 
-SUCCEEDED = Outcome("SUCCEEDED", "succeeded", "published")
-SKIPPED = Outcome("SKIPPED", "skipped", "nothing to do")
-REJECTED = Outcome("REJECTED", "rejected", "a quality gate refused the data")
-FAILED = Outcome("FAILED", "failed", "a fault after all retries, or a permanent failure")
-RUNNING = Outcome("RUNNING", "running", "in progress when this page was generated")
-NEVER_RAN = Outcome("NEVER RAN", "never-ran", "no run for this date")
-CLOSED = Outcome("CLOSED", "closed", "no run expected by the source's calendar")
-OUTCOMES = (SUCCEEDED, SKIPPED, REJECTED, FAILED, RUNNING, NEVER_RAN, CLOSED)
-_BY_NAME = {outcome.name: outcome for outcome in OUTCOMES if outcome not in (NEVER_RAN, CLOSED)}
+
+OUTCOMES = {
+    name: Outcome(name, meaning)
+    for name, meaning in (
+        ("SUCCEEDED", "published"),
+        ("SKIPPED", "nothing to do"),
+        ("REJECTED", "a quality gate refused the data"),
+        ("FAILED", "a fault after all retries, or a permanent failure"),
+        ("RUNNING", "in progress when this page was generated"),
+        ("NEVER RAN", "no run for this date"),
+        ("CLOSED", "no run expected by the source's calendar"),
+    )
+}
 
 _PAGE_NAME = re.compile(r"[0-9A-Za-z_-]{1,80}")
 
@@ -56,8 +63,7 @@ class TableUsage:
         return self.written_versions[-1] if self.written_versions else None
 
 
-@dataclass(frozen=True)
-class RunRowCounts:
+class RunRowCounts(NamedTuple):
     """The rows of a run: read by ingest, merged by transform, rejected by any stage."""
 
     landed: Optional[int]
@@ -65,21 +71,15 @@ class RunRowCounts:
     rejected: Optional[int]
 
 
-def require_run_id(run: RunRecord) -> str:
-    """Return the run's id, which becomes a file name. Raises ``ArchiveError`` if it could name a file elsewhere."""
-    return require_page_name(run.run_id, "run_id")
-
-
-def require_page_name(name: str, key: str = "backfill_id") -> str:
-    """Return an id that becomes a file name. Raises ``ArchiveError`` if it could name a file elsewhere."""
+def require_page_name(name: str, key: str) -> None:
+    """Raise ``ArchiveError`` if an id cannot become a file name, because it could name a file elsewhere."""
     if not _PAGE_NAME.fullmatch(name):
         raise ArchiveError(f"A record has the {key} {name!r}; allowed are 1 to 80 of 0-9 A-Z a-z _ and -.")
-    return name
 
 
-def outcome_of(record: Union[RunRecord, AttemptRecord, DateOutcome]) -> Outcome:
-    """Return the outcome of a run, an attempt or a date."""
-    return _BY_NAME[record.outcome]
+def outcome_of(record: Union[RunRecord, AttemptRecord, BackfillRecord, DateOutcome]) -> Outcome:
+    """Return the outcome of a run, an attempt, a backfill or a date."""
+    return OUTCOMES[str(record.outcome)]
 
 
 def started_at(run: RunRecord) -> Optional[str]:
@@ -90,14 +90,14 @@ def started_at(run: RunRecord) -> Optional[str]:
 
 def run_number(run: RunRecord) -> int:
     """Return the number at the end of a run's id. The later run of a date has the greater number, whatever the clock."""
-    tail = re.search(r"-(\d+)$", require_run_id(run))
+    tail = re.search(r"-(\d+)$", run.run_id)
     return int(tail.group(1)) if tail else 0
 
 
 def chronological_key(run: RunRecord) -> Tuple[float, int, str]:
     """Return a key that sorts runs of different dates from the oldest to the newest: by start, then by number."""
     start = started_at(run)
-    return formats.parse_instant(start).timestamp() if start else 0.0, run_number(run), require_run_id(run)
+    return formats.parse_instant(start).timestamp() if start else 0.0, run_number(run), run.run_id
 
 
 def count_retries(run: RunRecord) -> int:
@@ -125,21 +125,16 @@ def list_table_usage(run: RunRecord) -> List[TableUsage]:
     """Return every table that a run used, by name. Failed attempts count, because they may have committed."""
     reads = [(table, version, each.stage) for each in run.stages for table, version in each.tables_read.items()]
     writes = [(table, version, each.stage) for each in run.stages for table, version in each.tables_written.items()]
-    tables = sorted({table for table, _, _ in reads + writes})
     return [
         TableUsage(
             table=table,
             read_versions=tuple(sorted({version for name, version, _ in reads if name == table})),
             written_versions=tuple(sorted({version for name, version, _ in writes if name == table})),
-            read_by=_unique(stage for name, _, stage in reads if name == table),
-            written_by=_unique(stage for name, _, stage in writes if name == table),
+            read_by=tuple(dict.fromkeys(stage for name, _, stage in reads if name == table)),
+            written_by=tuple(dict.fromkeys(stage for name, _, stage in writes if name == table)),
         )
-        for table in tables
+        for table in sorted({table for table, _, _ in reads + writes})
     ]
-
-
-def _unique(names: Iterable[str]) -> Tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
 
 
 def list_input_files(run: RunRecord) -> List[InputFile]:
@@ -155,20 +150,13 @@ def list_attempt_files(attempt: AttemptRecord) -> Dict[str, str]:
     """Return the archive's files of an attempt by kind: ``page`` and ``notebook`` if they are archived, and ``record``."""
     described = {"page": attempt.html, "notebook": attempt.notebook}
     files = {kind: found.file for kind, found in described.items() if found and found.file not in attempt.missing}
-    if files:
-        files["record"] = re.sub(r"\.(html|ipynb)$", "", next(iter(files.values()))) + ".json"
-    elif attempt.stage in STAGES:
-        files["record"] = f"{notebook_name(attempt.stage)}.attempt-{attempt.attempt}.json"
+    if attempt.stage in STAGES:
+        files["record"] = f"{attempt_name(attempt.stage, attempt.attempt)}.json"
     return files
 
 
 def find_failed_attempt(run: RunRecord) -> Optional[AttemptRecord]:
     """Return the last failed attempt of a run that failed or is running, else None."""
-    if outcome_of(run) not in (FAILED, RUNNING):
+    if run.outcome not in ("FAILED", "RUNNING"):
         return None
     return next((attempt for attempt in reversed(run.stages) if attempt.failure), None)
-
-
-def first_line(text: Optional[str]) -> str:
-    """Return the first line of a message that is not blank."""
-    return next((line.strip() for line in (text or "").splitlines() if line.strip()), "")

@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from daybook.contracts.canonical import headline_figure
 from daybook.records.models import BackfillRecord, RecordModel, RunRecord
@@ -75,50 +75,42 @@ def build_site(
     ArchiveError
         If a record holds an id, a time or an amount that cannot be one. Nothing is written then.
     """
+    for run in runs:
+        records.require_page_name(run.run_id, "run_id")
+    for each in backfills:
+        records.require_page_name(each.backfill_id, "backfill_id")
     newest = days.newest_by_date(runs)
     unusual = findings.list_unusual_days(backfills)
-    known = {records.require_page_name(each.backfill_id) for each in backfills}
-    by_date: Dict[date, List[RunRecord]] = {}
-    for run in sorted(runs, key=records.chronological_key, reverse=True):
-        by_date.setdefault(run.run_date, []).append(run)
-    places = {day: place for place, day in enumerate(newest)}
+    backfill_ids = {each.backfill_id for each in backfills}
+    of_date: Dict[date, List[RunRecord]] = {}
+    for run in sorted(runs, key=records.run_number, reverse=True):
+        of_date.setdefault(run.run_date, []).append(run)
     pages = {out / "index.html": _render_index_page(runs, newest, calendar, backfills, title=title, now=now)}
-    for day, same_day in by_date.items():
-        same_day.sort(key=records.run_number, reverse=True)
+    ordered = list(newest.values())
+    for previous, current, following in zip([None, *ordered], ordered, [*ordered[1:], None]):
+        same_day = of_date[current.run_date]
         for run in same_day:
-            path = out / "runs" / f"{records.require_run_id(run)}.html"
+            path = out / "runs" / f"{run.run_id}.html"
             others = [other for other in same_day if other is not run]
-            previous, following = _find_adjacent_runs(day, places, list(newest.values()))
-            around: List[Any] = [None if each is None else records.require_run_id(each) for each in (previous, following)]
-            around += [(records.require_run_id(each), records.outcome_of(each).name) for each in others]
-            part_of = run.part_of if run.part_of in known else None
-            of_backfill = (part_of, [vars(each) for each in unusual.get(records.require_run_id(run), [])])
             earlier = [other for other in reversed(others) if records.run_number(other) < records.run_number(run)]
-            kept = describe_published_figures(run.outcome, run.stages, earlier)
-            made_from = _compute_input_digest(
-                run, around, of_backfill, kept, title, archive_href(records.require_run_id(run), "")
-            )
+            # What the page is made of besides its record: it is written again if one of these has changed.
+            around = {
+                "title": title,
+                "previous": previous and previous.model_dump(include={"run_id", "run_date"}),
+                "following": following and following.model_dump(include={"run_id", "run_date"}),
+                "others": [other.model_dump(include={"run_id", "outcome"}) for other in others],
+                "unusual": unusual.get(run.run_id, []),
+                "part_of": run.part_of if run.part_of in backfill_ids else None,
+                "standing": describe_published_figures(run.outcome, run.stages, earlier),
+            }
+            made_from = _compute_input_digest(run, around, archive_href(run.run_id, ""))
             # The history of a running run grows, so its page is always written.
-            if run.state == "closed" and _read_input_digest(path) == made_from:
-                continue
-            pages[path] = _render_run_page(
-                run,
-                day,
-                made_from=made_from,
-                previous=previous,
-                following=following,
-                others=others,
-                unusual=unusual.get(records.require_run_id(run), []),
-                part_of=part_of,
-                standing=kept,
-                history=history_of(records.require_run_id(run)),
-                archive_href=archive_href,
-                title=title,
-                now=now,
-            )
-    linked = {records.require_run_id(run) for run in runs}
+            if run.state != "closed" or _read_input_digest(path) != made_from:
+                href = functools.partial(archive_href, run.run_id)
+                pages[path] = _render_run_page(run, history_of(run.run_id), href, now=now, made_from=made_from, **around)
+    linked = {run.run_id for run in runs}
     for each in backfills:
-        path = out / "backfills" / f"{records.require_page_name(each.backfill_id)}.html"
+        path = out / "backfills" / f"{each.backfill_id}.html"
         dates = [(result, result.run_id if result.run_id in linked else None) for result in each.results or []]
         made_from = _compute_input_digest(each, dates, title)
         if _read_input_digest(path) != made_from:
@@ -140,14 +132,11 @@ def _render_index_page(
     good = days.newest_succeeded(runs)
     good_day = max(good) if good else None
     headline = headline_figure()
-    revenue = [
-        (day, formats.to_decimal(run.summary[headline]))
-        for day, run in good.items()
-        if run.summary and run.summary.get(headline) is not None
-    ]
-    every = list_date_states(calendar, {day: records.outcome_of(run).name for day, run in newest.items()}, now)
-    outcomes = days.outcomes_by_day(every, newest).values()
-    missing = list_never_ran(every)
+    values = [(day, (run.summary or {}).get(headline)) for day, run in good.items()]
+    line = [(day, formats.to_decimal(value) if isinstance(value, str) else value) for day, value in values if value is not None]
+    states = list_date_states(calendar, {day: run.outcome for day, run in newest.items()}, now)
+    outcomes = days.list_outcomes(states, newest)
+    never_ran = list_never_ran(states)
     newest_first = sorted(runs, key=records.chronological_key, reverse=True)
     return render_page(
         "index",
@@ -155,12 +144,13 @@ def _render_index_page(
         now=now,
         good_day=formats.format_long_date(good_day) if good_day else None,
         good_run=good[good_day] if good_day else None,
-        revenue=days.build_sparkline(revenue),
-        weekdays=days.WEEKDAYS,
-        years=days.build_calendar(every, newest),
-        totals=Counter(outcome.name for outcome in outcomes if outcome),
-        never_ran=group_dates(missing, calendar),
-        missing=len(missing),
+        figures=findings.order_figures(good[good_day]) if good_day else {},
+        headline=headline,
+        sparkline=days.build_sparkline(line),
+        years=days.build_calendar(outcomes, newest),
+        totals=Counter(outcome.name for outcome in outcomes.values() if outcome),
+        never_ran=group_dates(never_ran, calendar),
+        never_ran_by_year=Counter(day.year for day in never_ran),
         backfills=list(reversed(backfills)),
         runs=[(run, records.count_run_rows(run)) for run in newest_first[:NEWEST_RUNS_SHOWN]],
         runs_in_all=len(runs),
@@ -169,38 +159,15 @@ def _render_index_page(
     )
 
 
-def _render_run_page(
-    run: RunRecord,
-    day: date,
-    *,
-    made_from: str,
-    previous: Optional[RunRecord],
-    following: Optional[RunRecord],
-    others: List[RunRecord],
-    unusual: List[findings.UnusualDay],
-    part_of: Optional[str],
-    standing: str,
-    history: Sequence[Mapping[str, Any]],
-    archive_href: Callable[[str, str], str],
-    title: str,
-    now: datetime,
-) -> str:
-    run_id = records.require_run_id(run)
+def _render_run_page(run: RunRecord, history: Sequence[Mapping[str, Any]], href: Callable[[str], str], **around: Any) -> str:
+    """Return the page of a run; ``around`` is what it shows besides the run's record and history."""
     restated = findings.list_restatements(run)
     return render_page(
         "run",
-        title=title,
-        now=now,
-        made_from=made_from,
+        **around,
         run=run,
-        day=formats.format_long_date(day),
-        previous=previous,
-        following=following,
-        others=others,
-        unusual=unusual,
-        part_of=part_of,
-        standing=standing,
-        figures=run.summary if has_published(run.outcome, run.stages) else None,
+        day=formats.format_long_date(run.run_date),
+        figures=findings.order_figures(run) if has_published(run.outcome, run.stages) else {},
         started_at=records.started_at(run),
         attempts=run.stages,
         slowest=max((attempt.seconds for attempt in run.stages if attempt.seconds), default=None),
@@ -214,22 +181,14 @@ def _render_run_page(
         left_out=findings.stage_details(run, "aggregate").held_dates,
         left_to_newer=findings.stage_details(run, "quality").left_to_newer,
         redactions=findings.count_redactions(run),
-        raw_reads=findings.list_raw_reads(run),
+        raw_reads=[read for attempt in run.stages for read in attempt.details.raw_reads],
         lineage=render_lineage(run.lineage),
-        lineage_gaps=findings.list_lineage_errors(run),
+        lineage_gaps=[gap for attempt in records.last_attempts(run).values() for gap in attempt.details.lineage_gaps],
         tables=records.list_table_usage(run),
         inputs=records.list_input_files(run),
         timeline=build_timeline(history),
-        href=lambda file: archive_href(run_id, file),
+        href=href,
     )
-
-
-def _find_adjacent_runs(
-    day: date, places: Mapping[date, int], newest: Sequence[RunRecord]
-) -> Tuple[Optional[RunRecord], Optional[RunRecord]]:
-    """Return the newest run of the previous business date that has runs, and of the next one."""
-    place = places[day]
-    return newest[place - 1] if place else None, newest[place + 1] if place + 1 < len(newest) else None
 
 
 def _compute_input_digest(*parts: Any) -> str:

@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
 from daybook.report import formats
 
-# Events of errors and redrives, and the object that holds the name of the error.
-_ERROR_DETAIL_KEYS = {
-    "TaskFailed": "taskFailedEventDetails",
-    "TaskTimedOut": "taskTimedOutEventDetails",
-    "EvaluationFailed": "evaluationFailedEventDetails",
-    "ExecutionFailed": "executionFailedEventDetails",
-    "ExecutionTimedOut": "executionTimedOutEventDetails",
-    "ExecutionAborted": "executionAbortedEventDetails",
-    "ExecutionRedriven": "executionRedrivenEventDetails",
-}
+_ERRORS = ("TaskFailed", "TaskTimedOut", "EvaluationFailed", "ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted")
+_EVENTS = (*_ERRORS, "ExecutionRedriven")
+"""Events that are noted at a state. Their details may hold the name of an error."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Step:
     """One visit of a state. ``offset`` and ``width`` place its bar, in percent of the whole run."""
 
     state: str
     kind: str
     entered_at: datetime
-    seconds: Optional[float]
-    offset: float
-    width: float
-    troubles: Sequence[str]
+    left_at: Optional[datetime] = None
+    troubles: List[str] = field(default_factory=list)
+    offset: float = 0.0
+    width: float = 0.0
 
-
-@dataclass
-class _StateVisit:
-    state: str
-    kind: str
-    entered_at: datetime
-    left_at: Optional[datetime]
-    troubles: List[str]
+    @property
+    def seconds(self) -> Optional[float]:
+        """Seconds of the visit; None without an exit, or if the clock was set back between two processes."""
+        seconds = (self.left_at - self.entered_at).total_seconds() if self.left_at else -1.0
+        return seconds if seconds >= 0 else None
 
 
 def build_timeline(history: Sequence[Mapping[str, Any]]) -> List[Step]:
@@ -48,53 +38,34 @@ def build_timeline(history: Sequence[Mapping[str, Any]]) -> List[Step]:
     A state without an exit (a Fail state, or one that a crash ended) has no duration; its bar ends at the last event. An error
     belongs to the state that was entered last before it.
     """
-    visits = _read_visits(history)
-    if not visits:
+    steps = _read_steps(history)
+    if not steps:
         return []
-    start = visits[0].entered_at
+    start = steps[0].entered_at
     end = max(formats.parse_instant(str(event["timestamp"])) for event in history)
     whole = max((end - start).total_seconds(), 1e-3)
-    steps = []
-    for visit in visits:
-        until = visit.left_at or end
-        steps.append(
-            Step(
-                state=visit.state,
-                kind=visit.kind,
-                entered_at=visit.entered_at,
-                seconds=_visit_seconds(visit),
-                offset=_percent((visit.entered_at - start).total_seconds(), whole),
-                width=_percent((until - visit.entered_at).total_seconds(), whole),
-                troubles=tuple(visit.troubles),
-            )
-        )
+    for step in steps:
+        step.offset = _percent((step.entered_at - start).total_seconds(), whole)
+        step.width = _percent(((step.left_at or end) - step.entered_at).total_seconds(), whole)
     return steps
 
 
-def _read_visits(history: Sequence[Mapping[str, Any]]) -> List[_StateVisit]:
-    visits: List[_StateVisit] = []
-    open_by_state: Dict[str, List[_StateVisit]] = {}
+def _read_steps(history: Sequence[Mapping[str, Any]]) -> List[Step]:
+    steps: List[Step] = []
     for event in history:
         kind, moment = str(event["type"]), formats.parse_instant(str(event["timestamp"]))
         if kind.endswith("StateEntered"):
             name = str((event.get("stateEnteredEventDetails") or {}).get("name"))
-            visit = _StateVisit(name, kind[: -len("StateEntered")], moment, None, [])
-            visits.append(visit)
-            open_by_state.setdefault(name, []).append(visit)
+            steps.append(Step(name, kind[: -len("StateEntered")], moment))
         elif kind.endswith("StateExited"):
             name = str((event.get("stateExitedEventDetails") or {}).get("name"))
-            if open_by_state.get(name):
-                open_by_state[name].pop(0).left_at = moment
-        elif kind in _ERROR_DETAIL_KEYS and visits:
-            error = (event.get(_ERROR_DETAIL_KEYS[kind]) or {}).get("error")
-            visits[-1].troubles.append(f"{kind}: {error}" if error else kind)
-    return visits
-
-
-def _visit_seconds(visit: _StateVisit) -> Optional[float]:
-    """Return the seconds of a visit; None without an exit, or if the clock was set back between two processes."""
-    seconds = (visit.left_at - visit.entered_at).total_seconds() if visit.left_at else None
-    return seconds if seconds is None or seconds >= 0 else None
+            entered = next((step for step in steps if step.state == name and step.left_at is None), None)
+            if entered:
+                entered.left_at = moment
+        elif kind in _EVENTS and steps:
+            error = (event.get(f"{kind[0].lower()}{kind[1:]}EventDetails") or {}).get("error")
+            steps[-1].troubles.append(f"{kind}: {error}" if error else kind)
+    return steps
 
 
 def _percent(seconds: float, whole: float) -> float:
