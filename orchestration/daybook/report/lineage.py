@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
+from math import fsum
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from markupsafe import Markup
@@ -165,17 +167,17 @@ def _order_tables(columns: Dict[str, List[str]], edges: Iterable[Tuple[str, str]
     Tables are sorted by the mean position of their neighbours (the barycenter heuristic), in sweeps from left to right and
     back.
     """
-    neighbours: Dict[str, Set[str]] = {}
+    neighbours: Dict[str, Set[str]] = defaultdict(set)
     for source, table in edges:
-        neighbours.setdefault(source, set()).add(table)
-        neighbours.setdefault(table, set()).add(source)
+        neighbours[source].add(table)
+        neighbours[table].add(source)
     sweeps = [("silver", "bronze"), ("gold", "silver"), ("silver", "gold"), ("bronze", "silver")]
     for layer, beside in [*sweeps, *sweeps, *sweeps]:
         places = {table: (index + 0.5) / len(columns[beside]) for index, table in enumerate(columns[beside])}
 
         def mean_position(table: str, places: Dict[str, float] = places) -> float:
-            found = [places[other] for other in neighbours.get(table, ()) if other in places]
-            return sum(found) / len(found) if found else 1.0
+            found = [places[other] for other in neighbours[table] if other in places]
+            return fsum(found) / len(found) if found else 1.0  # A plain sum depends on the order of the set.
 
         columns[layer] = sorted(columns[layer], key=lambda table: (mean_position(table), table))
     return columns
