@@ -6,11 +6,12 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 
 import click
 
 from daybook.cli.commands import load_commands
-from daybook.settings import Settings, list_environments, parse_run_date
+from daybook.settings import Settings, list_environments
 from tests.docs.pages import PROSE, Page
 
 APP = load_commands()
@@ -65,7 +66,7 @@ def parse(example: Example) -> str:
         if value is None:
             continue
         if parameter.metavar == "YYYY-MM-DD" or parameter.name in ("first", "last"):
-            parse_run_date(value)
+            assert isinstance(value, date), f"{parameter.name} is not parsed"
         if parameter.name == "env" and value not in list_environments() and f"params/{value}.yaml" not in example.page.text:
             raise click.UsageError(f"There is no params/{value}.yaml, and the page does not make it.")
         if parameter.name == "set_":
