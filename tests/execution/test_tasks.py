@@ -16,6 +16,7 @@ from daybook.records.names import NOT_STARTED
 from daybook.scheduling.backfills import close_backfill, read_backfill, record_refusal, start_backfill
 from daybook.settings import Settings, load_settings
 from tests.runs.published import publish_days
+from tests.sample_records import attempt_record, run_record
 from tests.scheduling.backfilling import add_run, build_plan, day, run_backfill
 
 NAME = "catch-up-20251201T020000000Z"
@@ -164,6 +165,31 @@ def test_only_published_dates_are_checked(settings: Settings, archive: Archive) 
     publish_days(settings, {**usual(27), day(28): 500, day(29): 500})
     record = summarize_backfill(settings, run_backfill(archive, build_plan(28, 29), ["FAILED", "SKIPPED"]))
     assert record.unusual_days == []
+
+
+def run_with_past(archive: Archive, query: str) -> str:
+    """Run a backfill of a day whose notebook gives the earlier days of daily sales by this query."""
+    plan = build_plan(28)
+    name = start_backfill(archive, plan, {})
+    archive.start_named_run(plan.days[0].run_id, {"part_of": name})
+    attempt = attempt_record("quality", "SUCCEEDED", details={"past": {"gold.daily_sales": query}})
+    archive.write_run(run_record(plan.days[0].run_id, "SUCCEEDED", stages=[attempt]))
+    return name
+
+
+@pytest.mark.parametrize(("since", "found"), [("2025-11-01", 3), ("2025-11-25", 0)])
+def test_dates_are_compared_by_the_query_of_their_notebook(
+    settings: Settings, archive: Archive, since: str, found: int
+) -> None:
+    publish_days(settings, {**usual(27), day(28): 500})
+    query = f"SELECT * FROM gold.daily_sales WHERE order_date >= DATE '{since}' -- a comment"
+    assert len(summarize_backfill(settings, run_with_past(archive, query)).unusual_days) == found
+
+
+def test_backfill_is_closed_if_a_query_fails(settings: Settings, archive: Archive) -> None:
+    publish_days(settings, {day(28): 500})
+    (found,) = summarize_backfill(settings, run_with_past(archive, "SELECT * FROM gold.no_table")).unusual_days
+    assert found.warning.startswith("its figures cannot be compared with the days before: ")
 
 
 def test_continued_backfill_checks_the_earlier_dates(settings: Settings, archive: Archive) -> None:

@@ -219,7 +219,7 @@ class Run:
             quality.reconcile(stage, audit, "from_candidates", "from_silver")
             unequal = {name: pair for name, pair in audit.figures.items() if pair[0] != pair[1]}
             assert not unequal, f"merges of other dates must not change the figures: {unequal}"
-        publishing.publish_candidates(stage, audit.dates)
+        publishing.publish_candidates(stage, audit.dates, audit.basis)
 
 
 def run_history(root: str, history: History, *, gate: bool = False, returns_count_on: str = "order_date") -> list[Run]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
 
 from daybook.errors import UsageError
 from daybook.execution.decisions import approve
+from daybook.notebook import begin
+from daybook.notebook.gate import apply_approval
+from daybook.quality.gates import Finding
 from daybook.records.archive import Archive
+from daybook.records.models import Approval
 from tests.notebook.decisions import DAY, Shop, landing, shop
 
 __all__ = ["landing", "shop"]
@@ -88,6 +93,16 @@ def test_rejected_date_is_held_until_approved(shop: Shop, project: Any) -> None:
     assert [str(row[0]) for row in published(shop)] == [DAY]
     assert shop.details["quality"]["waived"] == ["gold.daily_sales: there are at least 100 rows"]
     assert shop.engine().rows("SELECT DISTINCT run_date FROM control.held_dates") == []
+
+
+def test_approval_waives_only_the_named_findings(shop: Shop) -> None:
+    facts = {"approval": Approval(of=f"{RUN}-1", by="a steward", why="known", waived=("a", "key", "other"))}
+    run_id = Archive(shop.settings.archive).start_run(date.fromisoformat(DAY), facts)
+    stage = begin("quality", env="local", run_date=DAY, run_id=run_id, overrides=shop.overrides)
+    found = [Finding("a", "a breaks"), Finding("b", "b breaks"), Finding("key", "twice", waivable=False)]
+    assert [each.finding_id for each in apply_approval(stage, found, [])] == ["b", "key"]
+    assert stage.details["waived"] == ["a"]
+    assert stage.warnings == ["approved by a steward (known): a breaks"]
 
 
 def test_finding_that_cannot_be_waived_is_not_approved(shop: Shop) -> None:

@@ -18,7 +18,7 @@ def weeks(count: int, noise: float = 0.05) -> list[tuple[date, float]]:
 
 
 def score(value: float, past: list[tuple[date, float]], day: date = DAY) -> float:
-    found = robust_z_score(past, day, value)
+    found = robust_z_score(dict(past), day, value)
     assert found is not None
     return found.z_score
 
@@ -46,7 +46,7 @@ def test_one_outlier_in_history_changes_little() -> None:
 
 def test_expectation_is_the_weekday_share_of_last_week() -> None:
     mondays = [(DAY - timedelta(days=back), 200.0 if back % 7 == 0 else 100.0) for back in range(1, 29)]
-    found = robust_z_score([(day, value * 3 if day >= DAY - timedelta(days=7) else value) for day, value in mondays], DAY, 100)
+    found = robust_z_score({day: value * 3 if day >= DAY - timedelta(days=7) else value for day, value in mondays}, DAY, 100)
     assert found is not None
     assert (found.expected, found.days) == (600, 28)
 
@@ -59,18 +59,18 @@ def test_drop_in_a_rising_season_scores_high() -> None:
 
 
 def test_less_than_three_weeks_has_no_score() -> None:
-    assert robust_z_score(weeks(2), DAY, 600) is None
-    assert robust_z_score([], DAY, 600) is None
-    assert robust_z_score(weeks(3), DAY, 600) is not None
+    assert robust_z_score(dict(weeks(2)), DAY, 600) is None
+    assert robust_z_score({}, DAY, 600) is None
+    assert robust_z_score(dict(weeks(3)), DAY, 600) is not None
 
 
 def test_weekday_without_history_has_no_score() -> None:
     past = [(day, value) for day, value in weeks(4) if day.weekday() != 0]
-    assert robust_z_score(past, DAY, 600) is None
+    assert robust_z_score(dict(past), DAY, 600) is None
 
 
 def test_history_of_zeros_has_no_score() -> None:
-    assert robust_z_score([(day, 0.0) for day, _ in weeks(4)], DAY, 600) is None
+    assert robust_z_score({day: 0.0 for day, _ in weeks(4)}, DAY, 600) is None
 
 
 def test_constant_history_tolerates_a_cent() -> None:

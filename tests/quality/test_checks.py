@@ -13,7 +13,7 @@ from daybook.contracts import load_table
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError
 from daybook.lake.tables import Lake
-from daybook.notebook.validate import format_rules
+from daybook.notebook.gate import format_rules
 from daybook.quality.checks import check_contract, check_rules, reasons_sql
 from daybook.quality.rules import Rule
 

@@ -49,7 +49,7 @@ def judged(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Judged:
             found.quarantined.update((day, name, int(number)) for _, number in quarantined)
             whole = gate_broken_rules([each for each in results if each.rule not in per_row])
             share = gate_rejected_share(name, landed, len(quarantined), most=0.05, tolerated=5)
-            found.stopped.extend(f"{day}: {reason}" for reason in whole.reasons + share.reasons)
+            found.stopped.extend(f"{day}: {reason}" for reason in (each.text for each in whole + share))
     return found
 
 
@@ -84,7 +84,7 @@ def test_ordinary_month_has_few_anomalies(judged: Judged) -> None:
     for name, values in figures.items():
         unusual = set()
         for day in list(values)[-30:]:
-            past = [(each, value) for each, value in values.items() if 0 < (day - each).days <= 28]
+            past = {each: value for each, value in values.items() if 0 < (day - each).days <= 28}
             score = robust_z_score(past, day, values[day])
             assert score is not None
             if abs(score.z_score) > 3.5:

@@ -6,6 +6,7 @@ from datetime import date, datetime, timezone
 from typing import Optional
 
 from daybook.engines import DuckDBEngine
+from daybook.errors import SqlError
 from daybook.lake.tables import Lake
 from daybook.notebook.quality import check_history
 from daybook.quality.gates import format_rule_result
@@ -76,7 +77,7 @@ def summarize_backfill(settings: Settings, backfill_id: str) -> BackfillRecord:
     archive = Archive(settings.archive)
     started = read_backfill(archive, backfill_id)
     found = read_results(archive, backfill_id)
-    unusual = find_unusual_days(settings, [each.run_date for each in found if each.outcome == "SUCCEEDED"])
+    unusual = find_unusual_days(settings, [each for each in found if each.outcome == "SUCCEEDED"])
     headline = f"Daybook {settings.env}: {started.kind} of {started.first} to {started.last}: {_format_counts(found)}"
     calendar = load_source(settings.source).calendar
     lines = [
@@ -90,22 +91,33 @@ def summarize_backfill(settings: Settings, backfill_id: str) -> BackfillRecord:
     return close_backfill(archive, backfill_id, unusual_days=unusual, message=message)
 
 
-def find_unusual_days(settings: Settings, days: list[date]) -> list[UnusualDay]:
+def find_unusual_days(settings: Settings, published: list[DateOutcome]) -> list[UnusualDay]:
     """Return the findings of the contracts' history rules on published dates.
 
-    They include those of severity ``error``, which reject a date that runs by itself. A backfill has published it already,
-    so these findings are only reported.
+    The earlier days are those of the query that each run's notebook has left in its record. The findings include those of
+    severity ``error``, which reject a date that runs by itself. A backfill has published it already, so these findings are only
+    reported.
     """
-    if not days:
+    if not published:
         return []
-    lake = Lake(settings.lake)
-    engine = DuckDBEngine(lake, settings.timezone, spill=daybook_home() / "scratch")
-    return [
-        UnusualDay(run_date=day, severity=found.severity, warning=format_rule_result(found))
-        for day in sorted(days)
-        for found in check_history(engine, day, of_today="gold")
-        if not found.holds
-    ]
+    archive = Archive(settings.archive)
+    engine = DuckDBEngine(Lake(settings.lake), settings.timezone, spill=daybook_home() / "scratch")
+    unusual = []
+    for each in sorted(published, key=lambda each: each.run_date):
+        audits = [attempt.details for attempt in archive.run(each.run_id).stages if attempt.stage == "quality"]
+        try:
+            results = check_history(engine, each.run_date, of_today="gold", past=audits[-1].past if audits else {})
+        except SqlError as error:
+            # A column of the query may have been renamed since. That must not keep the backfill from being closed.
+            warning = f"its figures cannot be compared with the days before: {error}"
+            unusual.append(UnusualDay(run_date=each.run_date, severity="warning", warning=warning))
+            continue
+        unusual += [
+            UnusualDay(run_date=each.run_date, severity=found.severity, warning=format_rule_result(found))
+            for found in results
+            if not found.holds
+        ]
+    return unusual
 
 
 def _format_counts(found: list[DateOutcome]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from datetime import date
 
 import pyarrow as pa
+from pydantic import BaseModel, ValidationError
 
 from daybook.contracts import load_tables
 from daybook.contracts.canonical import business_date_column, business_date_table
@@ -16,8 +15,8 @@ from daybook.lake.publish import LakeSnapshot, take_lake_snapshot
 from daybook.notebook.context import Stage
 from daybook.notebook.conversions import find_unconvertible_values
 from daybook.notebook.display import Listing
+from daybook.notebook.gate import apply_approval, format_rules
 from daybook.notebook.stale_dates import HELD_DATES, LANDED_DATES, dates_table, hold_dates, read_held_dates, read_stale_notes
-from daybook.notebook.validate import format_rules, record_rules
 from daybook.quality.checks import RuleResult
 from daybook.quality.gates import gate_broken_rules
 
@@ -27,31 +26,19 @@ TOUCHED = "touched"
 """The dates of the candidates, as cells read them."""
 
 
-@dataclass(frozen=True)
-class CandidateBasis:
-    """What a run's candidates were computed from.
-
-    ``snapshot`` has the versions of silver, ``notes`` the notes of stale dates that the candidates answer, ``held`` the stale
-    dates that a gate holds, ``candidates`` the versions of the candidates once all are written. ``definitions`` are queries of
-    the notebook by name, which the quality stage reads again.
-    """
+class CandidateBasis(BaseModel):
+    """What a run's candidates were computed from."""
 
     snapshot: LakeSnapshot
+    """The versions of silver."""
     notes: list[str]
+    """The notes of stale dates that the candidates answer."""
     held: list[date]
-    candidates: dict[str, int]
+    """The stale dates that a gate holds."""
+    candidates: dict[str, int] = {}
+    """The versions of the candidates once all are written."""
     definitions: dict[str, str]
-
-    def to_json(self) -> str:
-        return json.dumps({**asdict(self), "held": [day.isoformat() for day in self.held]})
-
-    @classmethod
-    def from_json(cls, text: str) -> CandidateBasis:
-        values = json.loads(text)
-        held = [date.fromisoformat(day) for day in values["held"]]
-        if "definitions" not in values:
-            raise StageError("The candidates were written by an earlier release; run 4_aggregate for that date first.")
-        return cls(LakeSnapshot(**values["snapshot"]), values["notes"], held, values["candidates"], values["definitions"])
+    """Queries of the notebook by name, which the quality stage reads again."""
 
 
 def touched_dates(stage: Stage) -> Listing:
@@ -84,7 +71,8 @@ def touched_dates(stage: Stage) -> Listing:
     stage.engine.register("landed", dates_table(sorted(landed)))
     # A note for the next run of any date stays until a run may publish its date.
     answered = [each.name for each in notes if each.stale_date not in left_out or each.run_date == stage.run_date]
-    _write_touched_dates(stage, dates, CandidateBasis(snapshot, answered, sorted(left_out), {}, {}))
+    basis = CandidateBasis(snapshot=snapshot, notes=answered, held=sorted(left_out), definitions={})
+    _write_touched_dates(stage, dates, basis)
     # Vacuum keeps the versions that are on record readable until the candidates are published.
     stage.details["snapshot"] = {name: version for name, version in snapshot.versions.items() if version >= 0}
     stage.details["touched_dates"] = [day.isoformat() for day in dates]
@@ -131,14 +119,13 @@ def write_candidates(stage: Stage, *, read: str = "", definitions: Sequence[str]
         versions[name] = stage.lake.tables_written[name]
         written.append((contract.full_name, count))
     if unfit:
-        verdict = gate_broken_rules(unfit)
-        record_rules(stage, unfit, verdict, broken="rejected")
+        findings = apply_approval(stage, gate_broken_rules(unfit), unfit)
         # As in the quality stage: silver has the rows, and gold stays without them.
         hold_dates(stage)
-        stage.reject(verdict.reasons, rows_in=rows_in)
+        stage.reject(findings, rows_in=rows_in)
         return format_rules(unfit)
     shared = {name: stage.definitions[name] for name in definitions}
-    _write_touched_dates(stage, dates, replace(basis, candidates=versions, definitions=shared))
+    _write_touched_dates(stage, dates, basis.model_copy(update={"candidates": versions, "definitions": shared}))
     stage.details["candidates"] = dict(written)
     stage.succeed(rows_in=rows_in, rows_out=sum(count for _, count in written))
     return Listing(["candidate of", "rows"], written)
@@ -156,7 +143,10 @@ def read_touched_dates(stage: Stage) -> tuple[list[date], CandidateBasis]:
     dates = [row[0] for row in rows]
     if stage.run_date not in dates:
         raise StageError(f"The candidates are not those of {stage.day}; run 4_aggregate for that date first.")
-    return dates, CandidateBasis.from_json(rows[0][1])
+    try:
+        return dates, CandidateBasis.model_validate_json(rows[0][1])
+    except ValidationError:
+        raise StageError("The candidates were written by an earlier release; run 4_aggregate for that date first.") from None
 
 
 def pin_tables(stage: Stage, versions: Mapping[str, int]) -> None:
@@ -168,5 +158,5 @@ def pin_tables(stage: Stage, versions: Mapping[str, int]) -> None:
 
 
 def _write_touched_dates(stage: Stage, dates: list[date], basis: CandidateBasis) -> None:
-    basis_column = pa.array([basis.to_json()] * len(dates), pa.string())
+    basis_column = pa.array([basis.model_dump_json()] * len(dates), pa.string())
     stage.lake.write_candidate(TOUCHED_TABLE, dates_table(dates).append_column("basis", basis_column))

@@ -6,6 +6,7 @@ import getpass
 import re
 import resource
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Optional
@@ -59,6 +60,12 @@ class Stage:
         return self.run_date.isoformat()
 
     @property
+    def warnings(self) -> list[str]:
+        """What was found and does not stop the date, for the record; cells append to it."""
+        found: list[str] = self.details.setdefault("warnings", [])
+        return found
+
+    @property
     def archive(self) -> Archive:
         """The records of this run's earlier stages."""
         return Archive(self.settings.archive)
@@ -99,6 +106,11 @@ class Stage:
         found, record = read_raw_values(self.raw_engine, self.archive, query, reason, facts)
         self.details.setdefault(RAW_READS, []).append(record)
         return found
+
+    def define(self, name: str, sql: str) -> None:
+        """Define a name for a query, as a ``%%sql`` cell does."""
+        self.engine.define(name, sql)
+        self.definitions[name] = sql
 
     def materialize_table(self, contract: Table, name: str) -> int:
         """Keep what this notebook defined under a table's name, cast to its contract and in the order of its key, under another
@@ -149,9 +161,9 @@ class Stage:
         """End with nothing to do. What the notebook's further cells say about this stage is not run."""
         self._end("SKIPPED", [reason], {"in": 0, "out": 0})
 
-    def reject(self, reasons: list[str], *, rows_in: Optional[int] = None, rejected: Optional[int] = None) -> None:
+    def reject(self, findings: Iterable[Finding], *, rows_in: Optional[int] = None, rejected: Optional[int] = None) -> None:
         """End with a gate's no: an answer, not a fault. Further cells are not run."""
-        self._end("REJECTED", reasons, {"in": rows_in, "out": 0, "rejected": rejected})
+        self._end("REJECTED", [each.text for each in findings], {"in": rows_in, "out": 0, "rejected": rejected})
 
     def result(self, outcome: str, reasons: list[str], rows: dict[str, Optional[int]]) -> dict[str, Any]:
         """Return the result of this notebook for the record of the attempt."""

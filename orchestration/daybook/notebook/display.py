@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -146,6 +146,11 @@ class StageResult:
 def _wrap_lines(text: str) -> list[str]:
     """Wrap a long text to the width of a page; tables of reports do not wrap."""
     return textwrap.wrap(text, _LINE_WIDTH, break_long_words=False, break_on_hyphens=False) or [text]
+
+
+def money_as_text(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return figures for a record, in which a decimal is a text."""
+    return {name: str(value) if isinstance(value, Decimal) else value for name, value in figures.items()}
 
 
 def short_path(location: str) -> str:

@@ -71,8 +71,7 @@ class _Extension:
         values = named_values(stage, self.shell.user_ns)
         text = bind_values(cell, values, self.shell.ev).strip().rstrip(";")
         if options.name:
-            stage.engine.define(options.name, text)
-            stage.definitions[options.name] = text
+            stage.define(options.name, text)
             text = f"SELECT * FROM {options.name}"
         if options.quiet and not options.frame:
             return None

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from decimal import Decimal
 from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
 from daybook.errors import NotebookError
 from daybook.notebook.context import Stage
-from daybook.notebook.display import Listing
+from daybook.notebook.display import Listing, money_as_text
 from daybook.records.formatting import format_figure, format_figures
 from daybook.records.models import AttemptRecord, RunOutcome
 from daybook.records.notifications import describe_run_failure, find_suppression_reason, list_warnings, run_message
@@ -159,9 +158,7 @@ def write_message(stage: Stage, day: RunReport, execution: str = "", *, headline
         shown = f"{message.subject}\n\n{message.body}"
     stage.details["run_outcome"] = day.outcome
     stage.details["run_reasons"] = day.reasons
-    stage.details["summary"] = day.summary and {
-        name: str(value) if isinstance(value, Decimal) else value for name, value in day.summary.items()
-    }
+    stage.details["summary"] = day.summary and money_as_text(day.summary)
     stage.details["figures"] = list(day.summary or ())
     if day.outcome == "SUCCEEDED":
         # The candidates are published, so nothing reads them any more, and they hold pseudonyms.

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import groupby
+from operator import itemgetter
+from typing import Optional
 
-from daybook.contracts import load_tables
+from daybook.contracts import LAYERS, RobustZScore, Table, load_tables
 from daybook.engines import DuckDBEngine
-from daybook.errors import NotebookError
-from daybook.notebook.approval import apply_approval
+from daybook.errors import NotebookError, StageError
+from daybook.notebook.aggregate import TOUCHED, CandidateBasis, pin_tables, read_touched_dates
 from daybook.notebook.context import Stage
 from daybook.notebook.display import FactList, Listing
-from daybook.notebook.publishing import open_candidates, publish_candidates
-from daybook.notebook.stale_dates import hold_dates
-from daybook.notebook.validate import format_rules, record_rules
+from daybook.notebook.gate import apply_approval, format_rules
+from daybook.notebook.publishing import publish_candidates
+from daybook.notebook.stale_dates import dates_table, hold_dates
 from daybook.quality.anomaly import AnomalyScore, robust_z_score
 from daybook.quality.checks import RuleResult, check_contract
-from daybook.quality.gates import GateResult, format_warnings, gate_broken_rules, gate_differences
-from daybook.quality.rules import table_rules
+from daybook.quality.gates import format_warnings, gate_broken_rules, gate_differences
+from daybook.quality.rules import Rule, table_rules
 
 
 @dataclass
@@ -26,17 +29,12 @@ class Audit:
     """What the checks of the candidates of ``dates`` have found."""
 
     dates: list[date]
-    definitions: dict[str, str] = field(default_factory=dict)
-    """Queries that the notebook of the candidates has handed over, by name."""
+    basis: CandidateBasis
     rules: list[RuleResult] = field(default_factory=list)
     figures: dict[str, tuple[object, object]] = field(default_factory=dict)
     """Pairs of figures that must be equal: of the candidates, and from silver."""
     notes: list[str] = field(default_factory=list)
     """Warnings of the notebook's own checks."""
-
-    @property
-    def verdict(self) -> GateResult:
-        return GateResult(gate_broken_rules(self.rules).findings + gate_differences(self.figures).findings)
 
     @property
     def warnings(self) -> list[str]:
@@ -51,17 +49,23 @@ class Audit:
     @property
     def shared_definitions(self) -> FactList:
         """The definitions that the candidates were computed with, as SQL."""
-        return FactList({name: " ".join(sql.split()) for name, sql in self.definitions.items()})
+        return FactList({name: " ".join(sql.split()) for name, sql in self.basis.definitions.items()})
 
 
 def open_audit(stage: Stage) -> Audit:
     """Open this run's candidates for checking, with ``touched`` and the definitions they were computed with.
 
-    From here on the stage reads silver as it was when the candidates were computed.
+    From here on the stage reads the candidates, and silver as it was when they were computed: what other dates merge in the
+    meantime makes no difference. Raises ``StageError`` if the candidates are absent or incomplete.
     """
-    before = set(stage.definitions)
-    dates = open_candidates(stage)
-    return Audit(dates, {name: sql for name, sql in stage.definitions.items() if name not in before})
+    dates, basis = read_touched_dates(stage)
+    if set(basis.candidates) != {f"candidate.{each.name}" for each in load_tables("gold").values()}:
+        raise StageError(f"The candidates of {stage.day} are not complete; run 4_aggregate for that date first.")
+    pin_tables(stage, {**basis.snapshot.versions, **basis.candidates})
+    stage.engine.register(TOUCHED, dates_table(dates))
+    for name, sql in basis.definitions.items():
+        stage.define(name, sql)
+    return Audit(dates, basis)
 
 
 def check_contracts(stage: Stage, audit: Audit) -> Listing:
@@ -100,27 +104,8 @@ def reconcile(stage: Stage, audit: Audit, candidate: str, silver: str) -> Listin
     return Listing(["figure", "candidate", "from silver", "agrees"], rows)
 
 
-def list_watched_figures() -> Listing:
-    """Return a row per gold figure that the contracts compare with its past (``robustZScore``), with its threshold."""
-    return Listing(
-        ["figure", "threshold", "days compared", "beyond the threshold"],
-        [
-            (
-                f"{contract.full_name}.{column}",
-                settings.maximum,
-                settings.days,
-                "stops the day" if rule.severity == "error" else "is a warning",
-            )
-            for contract in load_tables("gold").values()
-            for rule in table_rules(contract)
-            if rule.history
-            for column, settings in [rule.history]
-        ],
-    )
-
-
 def check_past(stage: Stage, audit: Audit, past: Mapping[str, str]) -> Listing:
-    """Compare the day's figures with those of the days before; return a row per figure.
+    """Compare the figures that contracts watch (``robustZScore``) with those of the days before; return a row per figure.
 
     Parameters
     ----------
@@ -130,39 +115,63 @@ def check_past(stage: Stage, audit: Audit, past: Mapping[str, str]) -> Listing:
         Gets the results.
     past
         The query that gives the earlier days of a gold table, by the table's name. It has the table's date and a column per
-        watched figure. Other tables are compared with all their published days.
+        watched figure, and reads only tables of silver and gold. Other tables are compared with all their published days.
     """
-    if stage.part_of is not None:
+    sql = {table: stage.definitions[name] for table, name in past.items()}
+    for table, name in past.items():
+        if not {each.split(".")[0] for each in stage.engine.referenced_tables(sql[table])} <= set(LAYERS):
+            raise NotebookError(f"{name} gives the past of {table}, so it may read only tables of silver and gold; change it.")
+    results: list[tuple[Optional[int], str, str]]
+    if stage.part_of is None:
+        found = check_history(stage.engine, stage.run_date, of_today="candidate", past=sql)
+        audit.rules += found
+        results = [(each.checked, each.measured or "too few days", "yes" if each.holds else "NO") for each in found]
+    else:
         # The past of a backfill's dates is complete only once all are published; `summarize_backfill` checks them then.
-        return Listing(["checked"], [(f"once {stage.part_of} has published all its dates",)])
-    found = check_history(stage.engine, stage.run_date, of_today="candidate", past=past)
-    audit.rules += found
-    rows = [
-        (f"{each.table}: {each.rule}", each.checked, each.measured or "too few days", "yes" if each.holds else "NO")
-        for each in found
-    ]
-    return Listing(["rule", "days", "measured", "holds"], rows)
+        stage.details["past"] = sql
+        results = [(None, f"once {stage.part_of} has published all its dates", "") for _ in _history_rules()]
+    return Listing(
+        ["figure", "days", "measured", "holds", "threshold", "beyond the threshold"],
+        [
+            (
+                f"{contract.full_name}.{column}",
+                *result,
+                settings.maximum,
+                "stops the day" if rule.severity == "error" else "is a warning",
+            )
+            for (contract, rule, column, settings), result in zip(_history_rules(), results)
+        ],
+    )
 
 
 def publish(stage: Stage, audit: Audit) -> None:
     """Publish the candidates, one atomic commit per table, if no check failed; end the stage."""
     if not audit.figures:
         raise NotebookError("No cell compares the candidates with silver; add a cell that calls quality.reconcile.")
-    stage.details["warnings"] = audit.warnings
+    stage.warnings[:] = audit.warnings
     checked = sum(each.checked for each in audit.rules if each.rule.endswith("is unique"))
-    verdict = apply_approval(stage, audit.verdict)
-    record_rules(stage, audit.rules, verdict, broken="rejected")
-    if not verdict.passed:
+    findings = apply_approval(stage, gate_broken_rules(audit.rules) + gate_differences(audit.figures), audit.rules)
+    if findings:
         hold_dates(stage)
-        stage.reject(verdict.reasons, rows_in=checked)
+        stage.reject(findings, rows_in=checked)
         return
-    publish_candidates(stage, audit.dates)
+    publish_candidates(stage, audit.dates, audit.basis)
     stage.succeed(rows_in=checked, rows_out=checked)
 
 
 def _candidate_table(table: str) -> str:
     """Return where a foreign key of a gold table is looked up: the other table is published together with this one."""
     return f"candidate.{table.split('.')[1]}"
+
+
+def _history_rules() -> list[tuple[Table, Rule, str, RobustZScore]]:
+    """Return the rules of gold on the past of a figure, each with the figure's column and its settings."""
+    return [
+        (contract, rule, *rule.history)
+        for contract in load_tables("gold").values()
+        for rule in table_rules(contract)
+        if rule.history
+    ]
 
 
 def check_history(engine: DuckDBEngine, day: date, *, of_today: str, past: Mapping[str, str] = {}) -> list[RuleResult]:
@@ -177,7 +186,7 @@ def check_history(engine: DuckDBEngine, day: date, *, of_today: str, past: Mappi
     of_today
         The layer that has the figures of ``day``: ``candidate`` or ``gold``.
     past
-        The query that gives the days before, by the table's name; the published table if absent.
+        SQL that gives the days before, by the table's name; the published table if absent.
 
     Returns
     -------
@@ -185,29 +194,25 @@ def check_history(engine: DuckDBEngine, day: date, *, of_today: str, past: Mappi
         One per rule. ``checked`` is the number of days compared.
     """
     results = []
-    for contract in load_tables("gold").values():
-        rules = [(rule, *rule.history) for rule in table_rules(contract) if rule.history is not None]
-        if not rules:
-            continue
+    for contract, rules in groupby(_history_rules(), key=itemgetter(0)):
+        watched = [each[1:] for each in rules]
         (when,) = contract.partition_by
-        columns = sorted({column for _, column, _ in rules})
-        since = day - timedelta(days=max(settings.days for _, _, settings in rules))
+        columns = ", ".join([when, *(column for _, column, _ in watched)])
+        first = day - timedelta(days=max(settings.days for _, _, settings in watched))
         rows = engine.rows(
-            f"SELECT {when}, {', '.join(columns)} FROM {past.get(contract.full_name, contract.full_name)} "
-            f"WHERE {when} < DATE '{day}' AND {when} >= DATE '{since}' ORDER BY {when}"
+            f"SELECT {columns} FROM (\n{past.get(contract.full_name, f'SELECT * FROM {contract.full_name}')}\n) AS past "
+            f"WHERE {when} < DATE '{day}' AND {when} >= DATE '{first}' "
+            f"UNION ALL SELECT {columns} FROM {of_today}.{contract.name} WHERE {when} = DATE '{day}'"
         )
-        today = engine.rows(f"SELECT {', '.join(columns)} FROM {of_today}.{contract.name} WHERE {when} = DATE '{day}'")
-        for rule, column, settings in rules:
-            at = columns.index(column)
+        for number, (rule, _, settings) in enumerate(watched, start=1):
             since = day - timedelta(days=settings.days)
-            known = [(row[0], float(row[1 + at])) for row in rows if row[1 + at] is not None and row[0] >= since]
-            figures = [float(row[at]) for row in today if row[at] is not None]
-            value = figures[0] if figures else 0.0
-            score = robust_z_score(known, day, value)
+            figures = {row[0]: float(row[number]) for row in rows if row[number] is not None and row[0] >= since}
+            value = figures.pop(day, 0.0)
+            score = robust_z_score(figures, day, value)
             holds = score is None or abs(score.z_score) <= settings.maximum
             measured = "" if score is None else _format_score(day, value, score, settings.maximum)
             results.append(
-                RuleResult(contract.full_name, rule.name, len(known), int(not holds), rule.severity, holds, measured)
+                RuleResult(contract.full_name, rule.name, len(figures), int(not holds), rule.severity, holds, measured)
             )
     return results
 

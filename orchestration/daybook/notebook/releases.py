@@ -55,14 +55,14 @@ def read_releases(engine: DuckDBEngine, lake: Lake, run_date: date) -> list[Rele
     if not lake.exists(RELEASES):
         return []
     columns = ", ".join(quote(name) for name in _SCHEMA.names)
-    rows = engine.rows(f"SELECT {columns} FROM {RELEASES} WHERE run_date = DATE '{run_date}' ORDER BY released_at, entity")
-    newest = {
-        (entity, file, number): Release(
-            entity, file, number, digest, json.loads(repairs), tuple(json.loads(waived)), by, why, at
-        )
+    rows = engine.rows(
+        f"SELECT {columns} FROM {RELEASES} WHERE run_date = DATE '{run_date}' QUALIFY row_number() OVER "
+        "(PARTITION BY entity, _source_file, _row_number ORDER BY released_at DESC) = 1"
+    )
+    return [
+        Release(entity, file, number, digest, json.loads(repairs), tuple(json.loads(waived)), by, why, at)
         for entity, file, number, digest, repairs, waived, by, why, at in rows
-    }
-    return list(newest.values())
+    ]
 
 
 def write_releases(engine: DuckDBEngine, lake: Lake, run_date: date, new: Sequence[Release]) -> None:
@@ -71,21 +71,20 @@ def write_releases(engine: DuckDBEngine, lake: Lake, run_date: date, new: Sequen
     If the clock was set back, a release is dated one millisecond after the last, so that the last one written is the newest.
     """
     last = max((each.released_at for each in read_releases(engine, lake, run_date)), default="")
+    after_last = last and format_timestamp((parse_timestamp(last) + timedelta(milliseconds=1)).timestamp())
     rows = [
-        (
-            *(each.entity, each.source_file, each.row_number, each.digest),
-            *(json.dumps(each.repairs, ensure_ascii=False, sort_keys=True), json.dumps(list(each.waived), ensure_ascii=False)),
-            *(each.released_by, each.why, each.released_at if each.released_at > last else _add_millisecond(last)),
-        )
+        {
+            **vars(each),
+            "_source_file": each.source_file,
+            "_row_number": each.row_number,
+            "repairs": json.dumps(each.repairs, ensure_ascii=False, sort_keys=True),
+            "waived": json.dumps(list(each.waived), ensure_ascii=False),
+            "released_at": max(each.released_at, after_last),
+        }
         for each in new
     ]
-    table = pa.table({field.name: pa.array([row[n] for row in rows], field.type) for n, field in enumerate(_SCHEMA)})
-    lake.append(RELEASES, table, run_date)
+    lake.append(RELEASES, pa.Table.from_pylist(rows, _SCHEMA), run_date)
     engine.refresh(RELEASES)
-
-
-def _add_millisecond(at: str) -> str:
-    return format_timestamp((parse_timestamp(at) + timedelta(milliseconds=1)).timestamp())
 
 
 def digest_sql(columns: Sequence[str]) -> str:
@@ -98,11 +97,6 @@ def _digest_sql(columns: Mapping[str, str]) -> str:
     return f"md5(concat_ws('{_SEPARATOR}', {', '.join(named)}))"
 
 
-def _digests_sql(columns: Sequence[str]) -> str:
-    """Return SQL for the digests that a release may have: older releases used the columns' names as stored."""
-    return f"{digest_sql(columns)} AS _digest, {_digest_sql({name: name for name in columns})} AS _earlier"
-
-
 def list_landed_columns(engine: DuckDBEngine, table: str) -> list[str]:
     """Return the columns in bronze or quarantine that landed, with the text of a row that could not be split."""
     technical = {*TECHNICAL_COLUMNS, "_run_id", "run_date", "_reasons"} - {"_problem", "_raw"}
@@ -112,13 +106,15 @@ def list_landed_columns(engine: DuckDBEngine, table: str) -> list[str]:
 def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Sequence[Release]) -> str:
     """Return SQL for a date's landed rows of an entity with its releases applied.
 
-    ``_waived`` has the rules that the row may break, each between separators; it is empty for most rows.
+    ``_waived`` has the rules that a released row may break, each between separators. It is NULL for all other rows.
     """
     mine = [each for each in releases if each.entity == entity]
     where = f"run_date = DATE '{run_date}'"
     if not mine:
-        return f"SELECT * EXCLUDE (run_date), '' AS _waived FROM bronze.{entity} WHERE {where}"
+        return f"SELECT * EXCLUDE (run_date), CAST(NULL AS VARCHAR) AS _waived FROM bronze.{entity} WHERE {where}"
     columns = list_landed_columns(engine, f"bronze.{entity}")
+    # Older releases used the columns' names as stored in their digest.
+    digests = f"{digest_sql(columns)} AS _digest, {_digest_sql({name: name for name in columns})} AS _earlier"
     values = [name for name in columns if name not in TECHNICAL_COLUMNS]
     table: dict[str, Any] = {
         "_at_file": pa.array([each.source_file for each in mine], pa.string()),
@@ -133,8 +129,8 @@ def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Se
     fixed = ", ".join(f"COALESCE(r.{quote(f'_fixed_{name}')}, b.{quote(name)}) AS {quote(name)}" for name in values)
     return (
         f"SELECT {fixed}, b._source_file, b._row_number, b._run_id, b._raw, "
-        "CASE WHEN r._repaired THEN NULL ELSE b._problem END AS _problem, COALESCE(r._allowed, '') AS _waived "
-        f"FROM (SELECT *, {_digests_sql(columns)} FROM bronze.{entity} WHERE {where}) AS b "
+        "CASE WHEN r._repaired THEN NULL ELSE b._problem END AS _problem, r._allowed AS _waived "
+        f"FROM (SELECT *, {digests} FROM bronze.{entity} WHERE {where}) AS b "
         f"LEFT JOIN _released_{entity} AS r ON r._digest IN (b._digest, b._earlier) AND r._at_file = b._source_file "
         "AND r._at_row = b._row_number"
     )
@@ -142,21 +138,8 @@ def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Se
 
 def exclude_waived_sql(rule: str, failing: str) -> str:
     """Return a rule's SQL for rows for which the rule is not waived."""
-    return f"({failing}) AND strpos(_waived, {literal(_join_rule_names([rule]))}) = 0"
+    return f"({failing}) AND strpos(COALESCE(_waived, ''), {literal(_join_rule_names([rule]))}) = 0"
 
 
 def _join_rule_names(rules: Sequence[str]) -> str:
     return "".join(f"{_SEPARATOR}{rule}{_SEPARATOR}" for rule in rules)
-
-
-def count_applied_releases(engine: DuckDBEngine, entity: str, run_date: date, releases: Sequence[Release]) -> int:
-    """Return how many of an entity's releases match a landed row. Call it after ``released_sql``."""
-    if not releases:
-        return 0
-    digests = _digests_sql(list_landed_columns(engine, f"bronze.{entity}"))
-    (found,) = engine.fetch_row(
-        f"SELECT count(*) FROM (SELECT _source_file, _row_number, {digests} FROM bronze.{entity} "
-        f"WHERE run_date = DATE '{run_date}') AS b JOIN _released_{entity} AS r ON r._digest IN (b._digest, b._earlier) "
-        "AND r._at_file = b._source_file AND r._at_row = b._row_number"
-    )
-    return int(found)

@@ -12,15 +12,15 @@ from daybook.contracts.model import LANDED_ON, VERSION_AT
 from daybook.errors import SourceError, SqlError
 from daybook.lake.merge import merge
 from daybook.notebook.affected_dates import StaleDateTracker
-from daybook.notebook.approval import apply_approval
 from daybook.notebook.context import Stage
 from daybook.notebook.conversions import find_raising_value, find_unconvertible_values
 from daybook.notebook.derived_columns import add_derived_columns, update_derived_columns
 from daybook.notebook.display import Listing
+from daybook.notebook.gate import apply_approval, format_rules
 from daybook.notebook.stale_dates import LANDED_DATES
-from daybook.notebook.validate import define_accepted_rows, format_rules, record_rules
+from daybook.notebook.validate import define_accepted_rows
 from daybook.quality.checks import MAX_SAMPLES, RuleResult, check_contract, sample_sql
-from daybook.quality.gates import Finding, GateResult, format_warnings, gate_broken_rules
+from daybook.quality.gates import Finding, format_warnings, gate_broken_rules
 from daybook.sources import mapped_sql
 from daybook.sources.config import row_position
 from daybook.sources.mapping import are_collisions_errors, find_invalid_expression, group_sql, merge_group, quote
@@ -31,7 +31,6 @@ def map_to_canonical(stage: Stage) -> Listing:
 
     Ends the stage as REJECTED if an expression of the mapping raises on a value.
     """
-    stage.details["warnings"] = []
     counts = define_accepted_rows(stage)
     for contract in load_tables("silver").values():
         wrong = find_invalid_expression(stage.source, contract.name)
@@ -46,9 +45,7 @@ def map_to_canonical(stage: Stage) -> Listing:
             raising = find_raising_value(stage.raw_engine, stage.source, contract, sql, error)
             if raising is None:
                 raise
-            verdict = apply_approval(stage, gate_broken_rules([raising]))
-            record_rules(stage, [raising], verdict, broken="rejected")
-            stage.reject(verdict.reasons)
+            stage.reject(apply_approval(stage, gate_broken_rules([raising]), [raising]))
             break
     else:
         _warn_of_emptied_groups(stage)
@@ -91,7 +88,7 @@ def _warn_of_emptied_groups(stage: Stage) -> None:
             f"WHERE {group} IN (SELECT id FROM _emptied) AND {LANDED_ON} <> DATE '{stage.day}'"
         )
         if count:
-            stage.details["warnings"].append(
+            stage.warnings.append(
                 f"{entity}: {count:,} {group} {'has' if count == 1 else 'have'} no row in the newest file that the mapping of "
                 f"{table!r} keeps ({', '.join(samples)}); rows of an earlier date stay, so let the mapping keep such rows "
                 "with values that count for nothing"
@@ -117,12 +114,11 @@ def merge_silver(stage: Stage) -> Listing:
         # Where every landed row is there, each has a key of its own.
         if landed[contract.name] != rows[contract.full_name]:
             found_by += _find_key_collisions(stage, contract, landed[contract.name])
-    stage.details["warnings"] = [*stage.details.get("warnings", []), *format_warnings(found_by)]
-    verdict = apply_approval(stage, GateResult(gate_broken_rules(found_by).findings + stage.findings))
-    record_rules(stage, found_by, verdict, broken="rejected")
+    stage.warnings.extend(format_warnings(found_by))
+    findings = apply_approval(stage, gate_broken_rules(found_by) + stage.findings, found_by)
     read = sum(landed.values())
-    if not verdict.passed:
-        stage.reject(verdict.reasons, rows_in=read)
+    if findings:
+        stage.reject(findings, rows_in=read)
         return format_rules(found_by)
     # A stored table that cannot take the columns of its contract stops the merge of all tables, too.
     for contract in contracts:

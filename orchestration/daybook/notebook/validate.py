@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from daybook.contracts.columns import find_column
 from daybook.errors import StageError
-from daybook.notebook.approval import apply_approval
 from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
+from daybook.notebook.gate import apply_approval, format_rules
 from daybook.notebook.releases import (
-    count_applied_releases,
     exclude_waived_sql,
     list_landed_columns,
     read_releases,
     released_sql,
 )
 from daybook.quality.checks import MAX_SAMPLES, RuleResult, check_rules, reasons_sql
-from daybook.quality.gates import GateResult, format_rule_result, format_warnings, gate_broken_rules, gate_rejected_share
+from daybook.quality.gates import Finding, format_warnings, gate_broken_rules, gate_rejected_share
 from daybook.quality.rules import WHOLE_ROW_CONDITION, Rule, landing_rules
 from daybook.sources.mapping import newest_files_sql, quote, superseded_rows_sql, typed_select
 
@@ -33,15 +31,13 @@ _ADDRESS_COLUMNS = ["_source_file", "_row_number"]
 
 @dataclass
 class ValidationResult:
-    """Number of rows by entity, and the results of the rules. Landed = accepted + rejected + duplicates."""
+    """Number of rows by entity, and the results of the rules."""
 
-    landed: dict[str, int] = field(default_factory=dict)
-    accepted: dict[str, int] = field(default_factory=dict)
-    rejected: dict[str, int] = field(default_factory=dict)
-    duplicates: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By entity, the ``landed`` rows: ``accepted``, ``quarantined`` or exact ``duplicates``."""
     rules: list[RuleResult] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    verdict: GateResult = field(default_factory=GateResult)
+    findings: list[Finding] = field(default_factory=list)
+    """What stops the date."""
 
     @property
     def listing(self) -> Listing:
@@ -49,15 +45,8 @@ class ValidationResult:
         return Listing(
             ["entity", "landed", "accepted", "rejected", "exact duplicates", "rejected share"],
             [
-                (
-                    name,
-                    landed,
-                    self.accepted[name],
-                    self.rejected[name],
-                    self.duplicates[name],
-                    _share(self.rejected[name], landed),
-                )
-                for name, landed in self.landed.items()
+                (name, *counts.values(), counts["quarantined"] / max(counts["landed"], 1))
+                for name, counts in self.counts.items()
             ],
             percent=["rejected share"],
         )
@@ -80,30 +69,6 @@ class ValidationResult:
         )
 
 
-def format_rules(rules: list[RuleResult]) -> Listing:
-    """Return a row per rule that something breaks, errors first."""
-    found = sorted((each for each in rules if each.failing or not each.holds), key=lambda each: (each.severity, -each.failing))
-    return Listing(
-        ["table", "rule", "severity", "checked", "failing", "share", "measured", "for example", "SQL"],
-        [
-            (
-                each.table,
-                each.rule,
-                each.severity,
-                each.checked,
-                each.failing,
-                each.share,
-                each.measured,
-                # The name of a file is enough: its folders are those of the entity and the date.
-                ", ".join(re.sub(r"^\S*/(?=[^/ ]+ / )", "", sample) for sample in each.samples),
-                each.sql,
-            )
-            for each in found
-        ],
-        percent=["share"],
-    )
-
-
 def check_landing(stage: Stage) -> ValidationResult:
     """Check the date's rows of every entity against the rules of its contract.
 
@@ -116,10 +81,10 @@ def check_landing(stage: Stage) -> ValidationResult:
     for name in stage.source.entities:
         stage.raw_engine.create_table(f"typed.{name}", _typed_sql(stage, name))
         stage.raw_engine.define(name, f"SELECT * FROM typed.{name} WHERE {WHOLE_ROW_CONDITION}")
-        mine = [each for each in releases if each.entity == name]
-        lost = len(mine) - count_applied_releases(stage.raw_engine, name, stage.run_date, mine)
+        (applied,) = stage.raw_engine.fetch_row(f"SELECT count(_waived) FROM typed.{name}")
+        lost = sum(each.entity == name for each in releases) - applied
         if lost:
-            result.notes.append(f"{name}: {lost:,} released rows are no longer in the landing, or have changed")
+            stage.warnings.append(f"{name}: {lost:,} released rows are no longer in the landing, or have changed")
     for name in stage.source.entities:
         rules = landing_rules(stage.source, name)
         if any(each.entity == name and each.waived for each in releases):
@@ -138,84 +103,53 @@ def check_landing(stage: Stage) -> ValidationResult:
             objects=name,
         )
         _register_rejected(stage, name, rows, of_rows)
-        (landed,) = stage.raw_engine.fetch_row(f"SELECT count(*) FROM bronze.{name} WHERE run_date = DATE '{stage.day}'")
-        (copies,) = stage.raw_engine.fetch_row(f"SELECT count(*) FROM typed.{name} WHERE _copy > 1")
-        (rejected,) = stage.raw_engine.fetch_row(f"SELECT count(*) FROM rejected.{name}")
-        (accepted,) = stage.raw_engine.fetch_row(
-            f"SELECT count(*) FROM (SELECT * FROM typed.{name} WHERE _copy = 1) AS once "
-            f"ANTI JOIN rejected.{name} USING ({', '.join(_ADDRESS_COLUMNS)})"
+        typed = f"SELECT count(*) FROM typed.{name}"
+        landed, accepted, rejected, copies = stage.raw_engine.fetch_row(
+            f"SELECT (SELECT count(*) FROM bronze.{name} WHERE run_date = DATE '{stage.day}'), "
+            f"({typed} ANTI JOIN rejected.{name} USING ({', '.join(_ADDRESS_COLUMNS)}) WHERE _copy = 1), "
+            f"(SELECT count(*) FROM rejected.{name}), ({typed} WHERE _copy > 1)"
         )
+        if landed != accepted + rejected + copies:
+            raise StageError(
+                f"{name}: {landed} rows landed but {accepted} + {rejected} + {copies} are accounted for; correct the rules."
+            )
         result.rules += results
-        result.landed[name], result.accepted[name] = landed, accepted
-        result.rejected[name], result.duplicates[name] = rejected, copies
-        by_rows = {rule.name for rule in rules if rule.is_per_row}
+        result.counts[name] = {"landed": landed, "accepted": accepted, "quarantined": rejected, "duplicates": copies}
         undated = _count_undated_rows(stage, name, landed)
-        share = gate_rejected_share(
+        result.findings += gate_rejected_share(
             name,
             landed - undated,
             rejected - undated,
             most=stage.settings.max_rejected_share,
             tolerated=stage.settings.tolerated_rejected_rows,
         )
-        whole = gate_broken_rules([each for each in results if each.rule not in by_rows or not each.computed])
-        result.verdict.findings += share.findings + whole.findings
+        by_rows = {rule.name for rule in rules if rule.is_per_row}
+        result.findings += gate_broken_rules([each for each in results if each.rule not in by_rows or not each.computed])
     return result
 
 
 def quarantine(stage: Stage, result: ValidationResult) -> None:
     """Move the rejected rows to quarantine, one atomic commit per entity, and end the stage as the gate decides."""
-    for name in result.landed:
+    for name in result.counts:
         rejected = stage.raw_engine.arrow(
             f"SELECT b.* EXCLUDE (run_date), r._reasons FROM bronze.{name} AS b JOIN rejected.{name} AS r "
             "ON r._source_file = b._source_file AND r._row_number = b._row_number "
             f"WHERE b.run_date = DATE '{stage.day}' ORDER BY b._source_file, b._row_number"
         )
         stage.lake.replace_partition(f"quarantine.{name}", rejected, stage.run_date)
-    landed, accepted = sum(result.landed.values()), sum(result.accepted.values())
-    rejected_rows, copies = sum(result.rejected.values()), sum(result.duplicates.values())
-    for name, count in result.landed.items():
-        parts = (result.accepted[name], result.rejected[name], result.duplicates[name])
-        if count != sum(parts):
-            raise StageError(
-                f"{name}: {count} rows landed but {' + '.join(map(str, parts))} are accounted for; correct the rules."
-            )
-    stage.details["accounting"] = {
-        name: {
-            "landed": count,
-            "accepted": result.accepted[name],
-            "quarantined": result.rejected[name],
-            "duplicates": result.duplicates[name],
-        }
-        for name, count in result.landed.items()
-    }
+    stage.details["accounting"] = result.counts
     stage.details["rejected_by_reason"] = {
         f"{each.table}: {each.rule}": each.failing for each in result.rules if not each.holds and each.severity == "error"
     }
-    stage.details["warnings"] = [*result.notes, *format_warnings(result.rules)]
-    verdict = apply_approval(stage, result.verdict)
-    record_rules(stage, result.rules, verdict, broken="quarantined")
-    passed = pa.table({"accepted": pa.array([accepted] if verdict.passed else [], pa.int64())})
+    stage.warnings.extend(format_warnings(result.rules))
+    findings = apply_approval(stage, result.findings, result.rules, broken="quarantined")
+    landed, accepted, rejected_rows, copies = map(sum, zip(*(counts.values() for counts in result.counts.values())))
+    passed = pa.table({"accepted": pa.array([] if findings else [accepted], pa.int64())})
     stage.lake.replace_partition(VALIDATED_DATES, passed, stage.run_date)
-    if verdict.passed:
-        stage.succeed(rows_in=landed, rows_out=accepted, rejected=rejected_rows, duplicates=copies)
+    if findings:
+        stage.reject(findings, rows_in=landed, rejected=rejected_rows)
     else:
-        stage.reject(verdict.reasons, rows_in=landed, rejected=rejected_rows)
-
-
-def record_rules(stage: Stage, results: list[RuleResult], verdict: GateResult, *, broken: str) -> None:
-    """Record the results of rules; ``broken`` is the outcome of a broken rule that does not stop the day."""
-    refused, waived = ({each.text for each in findings} for findings in (verdict.findings, verdict.waived))
-    outcomes = []
-    for each in results:
-        if not each.failing and each.holds:
-            continue
-        text = format_rule_result(each)
-        outcome = "within limits" if each.holds else "warned"
-        if not each.holds and each.severity == "error":
-            outcome = "rejected" if text in refused else "approved" if text in waived else broken
-        outcomes.append(each.to_record(outcome))
-    stage.details["rules_checked"] = stage.details.get("rules_checked", 0) + len(results)
-    stage.details["rules"] = [*stage.details.get("rules", []), *outcomes]
+        stage.succeed(rows_in=landed, rows_out=accepted, rejected=rejected_rows, duplicates=copies)
 
 
 def define_accepted_rows(stage: Stage) -> Listing:
@@ -251,7 +185,7 @@ def _exclude_superseded(stage: Stage, entity: str, accepted: str) -> None:
     count = engine.create_table(superseded, superseded_rows_sql(stage.source, entity, files, newest))
     engine.define(entity, f"SELECT * FROM ({accepted}) AS accepted ANTI JOIN {superseded} AS older USING ({address})")
     orders, first = engine.fetch_row(f"SELECT count(*), min(_order, {MAX_SAMPLES}) FROM {newest}")
-    stage.details.setdefault("warnings", []).append(
+    stage.warnings.append(
         f"{entity}: {orders:,} {'order is' if orders == 1 else 'orders are'} in more than one file of the date "
         f"({', '.join(first)}); the newest file of an order counts, and {count:,} rows of older files do not"
     )
@@ -309,12 +243,12 @@ def _register_rejected(stage: Stage, entity: str, rows: pa.Table, rules: list[Ru
     stopping = [rule if rule.is_per_row and rule.severity == "error" else None for rule in rules]
     stage.raw_engine.register("_flagged", rows)
     reasons = reasons_sql(stopping) if any(stopping) else "''"
-    address = ", ".join(_ADDRESS_COLUMNS)
-    found = stage.raw_engine.arrow(
-        f"SELECT * FROM (SELECT {address}, {reasons} AS _reasons FROM _flagged) AS reasoned WHERE _reasons <> ''"
+    # The table of no failing rows has columns without a type.
+    stage.raw_engine.create_table(
+        f"rejected.{entity}",
+        "SELECT * FROM (SELECT CAST(_source_file AS VARCHAR) AS _source_file, CAST(_row_number AS BIGINT) AS _row_number, "
+        f"{reasons} AS _reasons FROM _flagged) AS reasoned WHERE _reasons <> ''",
     )
-    schema = [("_source_file", pa.string()), ("_row_number", pa.int64()), ("_reasons", pa.string())]
-    stage.raw_engine.register(f"rejected.{entity}", found if found.num_rows else pa.schema(schema).empty_table())
 
 
 def _count_undated_rows(stage: Stage, entity: str, landed: int) -> int:
@@ -334,7 +268,3 @@ def require_landed(stage: Stage) -> None:
     """Raise ``StageError`` if a date has not been ingested: no rows would look like a day without trade."""
     if stage.run_date not in stage.lake.partitions(f"bronze.{stage.source.primary}"):
         raise StageError(f"{stage.day} is not in bronze; run 1_ingest for that date first.")
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0

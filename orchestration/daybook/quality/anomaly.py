@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Optional
@@ -27,7 +27,7 @@ class AnomalyScore:
     days: int
 
 
-def robust_z_score(past: Sequence[tuple[date, float]], day: date, value: float) -> Optional[AnomalyScore]:
+def robust_z_score(past: Mapping[date, float], day: date, value: float) -> Optional[AnomalyScore]:
     """Score a day's figure against those of earlier days.
 
     Each figure is divided by the level of the seven days before it, so that a rising season is not unusual. This share is
@@ -37,7 +37,7 @@ def robust_z_score(past: Sequence[tuple[date, float]], day: date, value: float) 
     Parameters
     ----------
     past
-        The earlier days with their figures, in any unit.
+        The figures of earlier days, in any unit.
     day, value
         The day to score and its figure.
 
@@ -47,13 +47,12 @@ def robust_z_score(past: Sequence[tuple[date, float]], day: date, value: float) 
         None if there is too little to compare with: fewer than two days of the weekday that have a week before them, or fewer
         than seven days in all.
     """
-    figures = dict(past)
     shares: dict[int, dict[date, float]] = defaultdict(dict)
-    for when, figure in past:
-        level = _trimmed_weekly_mean(figures, when)
+    for when, figure in past.items():
+        level = _trimmed_weekly_mean(past, when)
         if level:
             shares[when.weekday()][when] = figure / level
-    level, same = _trimmed_weekly_mean(figures, day), list(shares[day.weekday()].values())
+    level, same = _trimmed_weekly_mean(past, day), list(shares[day.weekday()].values())
     distances = []
     for of_weekday in shares.values():
         for when, share in of_weekday.items():

@@ -1,9 +1,8 @@
-"""Decide whether data may pass, with findings as reasons, and waive findings that an approval names."""
+"""Find the reasons for which a gate rejects data. Without findings it passes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from daybook.quality.checks import RuleResult
@@ -18,32 +17,10 @@ class Finding:
     waivable: bool = True
 
 
-@dataclass
-class GateResult:
-    """The result of a gate, which passes without findings."""
-
-    findings: list[Finding] = field(default_factory=list)
-    waived: list[Finding] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        return not self.findings
-
-    @property
-    def reasons(self) -> list[str]:
-        return [each.text for each in self.findings]
-
-    def waive(self, finding_ids: Iterable[str]) -> GateResult:
-        """Return the result with the waivable findings among ``finding_ids`` waived."""
-        approved = set(finding_ids)
-        waived = [each for each in self.findings if each.finding_id in approved and each.waivable]
-        return GateResult([each for each in self.findings if each not in waived], [*self.waived, *waived])
-
-
-def gate_broken_rules(results: list[RuleResult]) -> GateResult:
+def gate_broken_rules(results: list[RuleResult]) -> list[Finding]:
     """Reject data that breaks rules of severity ``error``."""
     broken = [each for each in results if each.severity == "error" and not each.holds]
-    return GateResult([Finding(f"{each.table}: {each.rule}", format_rule_result(each), each.waivable) for each in broken])
+    return [Finding(f"{each.table}: {each.rule}", format_rule_result(each), each.waivable) for each in broken]
 
 
 def format_warnings(results: list[RuleResult]) -> list[str]:
@@ -51,23 +28,21 @@ def format_warnings(results: list[RuleResult]) -> list[str]:
     return [format_rule_result(each) for each in results if each.severity == "warning" and not each.holds]
 
 
-def gate_rejected_share(entity: str, landed: int, rejected: int, *, most: float, tolerated: int) -> GateResult:
+def gate_rejected_share(entity: str, landed: int, rejected: int, *, most: float, tolerated: int) -> list[Finding]:
     """Reject an entity with more than ``tolerated`` rejected rows and a rejected share above ``most`` (0 to 1)."""
-    if rejected > tolerated and rejected / landed > most:
-        text = f"{entity}: {rejected:,} of {landed:,} rows ({rejected / landed:.1%}) are rejected, more than {most:.1%}"
-        return GateResult([Finding(f"{entity}: rejected share", text)])
-    return GateResult()
+    if rejected <= tolerated or rejected / landed <= most:
+        return []
+    text = f"{entity}: {rejected:,} of {landed:,} rows ({rejected / landed:.1%}) are rejected, more than {most:.1%}"
+    return [Finding(f"{entity}: rejected share", text)]
 
 
-def gate_differences(pairs: dict[str, tuple[Any, Any]]) -> GateResult:
+def gate_differences(pairs: dict[str, tuple[Any, Any]]) -> list[Finding]:
     """Reject figures that differ: name -> (gold, computed from silver)."""
-    return GateResult(
-        [
-            Finding(f"{name}: agrees with silver", f"{name}: {left} where silver gives {right}", waivable=False)
-            for name, (left, right) in pairs.items()
-            if left != right
-        ]
-    )
+    return [
+        Finding(f"{name}: agrees with silver", f"{name}: {left} where silver gives {right}", waivable=False)
+        for name, (left, right) in pairs.items()
+        if left != right
+    ]
 
 
 def format_rule_result(result: RuleResult) -> str:

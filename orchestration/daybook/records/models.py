@@ -223,6 +223,9 @@ class StageDetails(RecordModel):
     stale_dates: list[str] = Field(default=[], description="Order dates that changed rows belong to, YYYY-MM-DD.")
     held_dates: list[str] = Field(default=[], description="Dates that a hold keeps as they are, YYYY-MM-DD.")
     dates_not_landed: Optional[int] = Field(default=None, description="Touched dates that no run has landed.")
+    past: dict[str, str] = Field(
+        default={}, description="By gold table, the query that gives the earlier days of its figures, for a date of a backfill."
+    )
     published_dates: list[str] = Field(default=[], description="Order dates that were published, YYYY-MM-DD.")
     left_to_newer: list[str] = Field(default=[], description="Order dates that a newer run has published, YYYY-MM-DD.")
     restated: list[Restatement] = Field(default=[], description="Other dates whose figures changed.")

@@ -1,0 +1,61 @@
+"""Decide as the gate of a stage: record rules and findings, and apply the approval of a rejected date."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from daybook.notebook.context import Stage
+from daybook.notebook.display import Listing
+from daybook.quality.checks import RuleResult
+from daybook.quality.gates import Finding, format_rule_result
+
+
+def apply_approval(
+    stage: Stage, findings: Sequence[Finding], rules: Sequence[RuleResult], *, broken: str = "rejected"
+) -> list[Finding]:
+    """Record the results of rules and a gate's findings; return the findings that reject the date.
+
+    The approval that the run was started with waives findings. Each waived finding is recorded with a warning.
+
+    Parameters
+    ----------
+    stage
+        The open stage.
+    findings
+        Everything that the gate found.
+    rules
+        The results of all rules that were checked.
+    broken
+        The recorded outcome of a broken rule that does not stop the date.
+    """
+    approval = stage.started.approval if stage.started else None
+    waived = [each for each in findings if approval and each.waivable and each.finding_id in approval.waived]
+    refused = [each for each in findings if each not in waived]
+    stage.details["refused"] = [{"about": each.finding_id, "waivable": each.waivable} for each in findings]
+    if approval and findings:
+        stage.warnings.extend(f"approved by {approval.by} ({approval.why}): {each.text}" for each in waived)
+        stage.details["waived"] = [each.finding_id for each in waived]
+    outcomes = {**{each.text: "approved" for each in waived}, **{each.text: "rejected" for each in refused}}
+    stage.details["rules_checked"] = stage.details.get("rules_checked", 0) + len(rules)
+    recorded = stage.details.setdefault("rules", [])
+    for each in rules:
+        if each.failing or not each.holds:
+            outcome = "within limits" if each.holds else "warned"
+            if not each.holds and each.severity == "error":
+                outcome = outcomes.get(format_rule_result(each), broken)
+            recorded.append(each.to_record(outcome))
+    return refused
+
+
+def format_rules(rules: Sequence[RuleResult]) -> Listing:
+    """Return a row per rule that something breaks, errors first."""
+    found = sorted((each for each in rules if each.failing or not each.holds), key=lambda each: (each.severity, -each.failing))
+    columns = ["table", "rule", "severity", "checked", "failing", "share", "measured", "for example", "SQL"]
+    # The name of a file is enough: its folders are those of the entity and the date.
+    samples = [", ".join(re.sub(r"^\S*/(?=[^/ ]+ / )", "", sample) for sample in each.samples) for each in found]
+    rows = [
+        (each.table, each.rule, each.severity, each.checked, each.failing, each.share, each.measured, shown, each.sql)
+        for each, shown in zip(found, samples)
+    ]
+    return Listing(columns, rows, percent=["share"])
