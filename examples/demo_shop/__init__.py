@@ -35,7 +35,7 @@ __all__ = [
     "generate",
 ]
 
-GENERATOR_VERSION = 2  # increment it when a change gives other files for the same seed
+GENERATOR_VERSION = 3  # increment it when a change gives other files or another summary for the same seed
 
 
 def generate(
@@ -92,9 +92,9 @@ def generate(
         "orders_per_day": orders_per_day,
         "incidents": incidents,
     }
-    stamp = files.read_stamp(landing)
-    if stamp and stamp["settings"] == settings and not force:
-        return Summary.from_json(stamp["summary"])
+    existing = files.read_summary(landing, settings)
+    if existing and not force:
+        return existing
     calendar = [last_day - timedelta(days=back) for back in reversed(range(days))]
     incident_days = plan_incidents(calendar) if incidents else {}
     history = simulate_trade(seed, calendar, orders_per_day)
@@ -104,7 +104,7 @@ def generate(
     export = build_export(history)
     with files.replace_folder(landing) as folder:
         summary = _write_landing(folder, seed, calendar, export, incident_days)
-        files.write_stamp(folder, {"settings": settings, "summary": summary.to_json()})
+        files.write_stamp(folder, settings, summary)
     return summary
 
 

@@ -7,11 +7,13 @@ times. Only ``categories`` is exported in full every day.
 from __future__ import annotations
 
 from datetime import date, datetime
+from decimal import Decimal
+from operator import itemgetter
 from typing import Dict, List, Tuple
 
-from demo_shop.catalogue import CATEGORIES, Product, Seller
-from demo_shop.people import Customer
-from demo_shop.trade import Order, ShopHistory
+from demo_shop.catalogue import CATEGORIES
+from demo_shop.people import City
+from demo_shop.trade import ShopHistory
 
 COLUMNS: Dict[str, Tuple[str, ...]] = {
     "customers": (
@@ -31,15 +33,7 @@ COLUMNS: Dict[str, Tuple[str, ...]] = {
     "reviews": ("review_id", "order_id", "score", "title", "comment", "created_at"),
 }
 KEYS: Dict[str, Tuple[str, ...]] = {
-    "customers": ("customer_id",),
-    "products": ("product_id",),
-    "categories": ("category_id",),
-    "sellers": ("seller_id",),
-    "orders": ("order_id",),
-    "order_items": ("order_id", "line_number"),
-    "payments": ("order_id", "sequence"),
-    "returns": ("return_id",),
-    "reviews": ("review_id",),
+    entity: columns[: 2 if entity in ("order_items", "payments") else 1] for entity, columns in COLUMNS.items()
 }
 
 Row = List[str]
@@ -49,102 +43,57 @@ Export = Dict[str, Dict[date, List[Row]]]
 def build_export(history: ShopHistory) -> Export:
     """Return ``{entity: {day: rows}}`` for every entity and day of ``history``, without later events."""
     rows: Export = {entity: {day: [] for day in history.days} for entity in COLUMNS}
+
+    def add(entity: str, day: date, *values: object) -> None:
+        if day in rows[entity]:
+            rows[entity][day].append([_format_value(value) for value in values])
+
     for day in history.days:
-        rows["customers"][day] = [_customer_row(customer) for customer in history.customers[day]]
-        rows["products"][day] = [_product_row(product) for product in history.products[day]]
-        rows["sellers"][day] = [_seller_row(seller) for seller in history.sellers[day]]
-        rows["categories"][day] = [[each.category_id, each.name, each.department] for each in CATEGORIES]
+        for customer in history.customers[day]:
+            name = (customer.first_name, customer.last_name, customer.email, customer.phone)
+            address = (customer.street, customer.postal_code, *_place(customer.city))
+            add("customers", day, customer.customer_id, *name, *address, customer.registered_at, customer.updated_at)
+        for product in history.products[day]:
+            category, price = product.category.category_id, _euros(product.list_price)
+            add("products", day, product.product_id, product.name, category, price, product.updated_at)
+        for seller in history.sellers[day]:
+            add("sellers", day, seller.seller_id, seller.name, seller.city, seller.country)
+        for kind in CATEGORIES:
+            add("categories", day, kind.category_id, kind.name, kind.department)
     for order in history.orders:
-        _export_order(order, rows)
-    updated_at = COLUMNS["orders"].index("updated_at")
-    for of_day in rows["orders"].values():
-        of_day.sort(key=lambda row: row[updated_at])
-    _export_returns(history.orders, rows["returns"])
-    _export_reviews(history.orders, rows["reviews"])
+        for line in order.lines:
+            product, price = line.product, _euros(line.unit_price)
+            ids = (order.order_id, line.number, product.product_id, product.seller.seller_id)
+            add("order_items", order.placed_at.date(), *ids, line.quantity, price, _euros(line.freight))
+        paid = order.reached_at("paid")
+        if paid:
+            for payment in order.payments:
+                method = (payment.sequence, payment.method, payment.installments)
+                add("payments", paid.date(), order.order_id, *method, _euros(payment.amount))
+    changes = ((at, status, order) for order in history.orders for status, at in order.events)
+    for at, status, order in sorted(changes, key=itemgetter(0)):
+        reached = {each: time for each, time in order.events if time <= at}
+        times = (order.placed_at, reached.get("paid"), reached.get("shipped"), reached.get("delivered"), order.promised_at)
+        add("orders", at.date(), order.order_id, order.customer.customer_id, status, *times, *_place(order.city), at)
+    returns = sorted((each.at, order.order_id, each.line.number, each) for order in history.orders for each in order.returns)
+    for number, (at, order_id, _, each) in enumerate(returns, start=1):
+        goods = (each.line.number, each.line.product.product_id, each.quantity, _euros(each.line.unit_price))
+        add("returns", at.date(), f"R-{number:05d}", order_id, *goods, at, each.reason)
+    reviews = sorted((order.review[0], order.order_id, order.review[1]) for order in history.orders if order.review)
+    for number, (at, order_id, review) in enumerate(reviews, start=1):
+        add("reviews", at.date(), f"V-{number:05d}", order_id, review.score, review.title, review.comment, at)
     return rows
 
 
-def _export_order(order: Order, rows: Export) -> None:
-    rows["order_items"][order.placed_at.date()].extend(
-        [
-            *(order.order_id, str(line.number), line.product.product_id, line.product.seller.seller_id),
-            *(str(line.quantity), _format_euros(line.unit_price), _format_euros(line.freight)),
-        ]
-        for line in order.lines
-    )
-    paid = order.reached_at("paid")
-    if paid and paid.date() in rows["payments"]:
-        rows["payments"][paid.date()].extend(
-            [order.order_id, str(each.sequence), each.method, str(each.installments), _format_euros(each.amount)]
-            for each in order.payments
-        )
-    reached: Dict[str, str] = {}
-    for status, at in order.events:
-        reached[status] = _format_time(at)
-        if at.date() in rows["orders"]:
-            rows["orders"][at.date()].append(_order_row(order, status, at, reached))
+def _place(city: City) -> Tuple[str, str, str]:
+    return city.name, city.state, city.country
 
 
-def _order_row(order: Order, status: str, at: datetime, reached: Dict[str, str]) -> Row:
-    return [
-        *(order.order_id, order.customer.customer_id, status, reached["created"]),
-        *(reached.get("paid", ""), reached.get("shipped", ""), reached.get("delivered", ""), _format_time(order.promised_at)),
-        *(order.city.name, order.city.state, order.city.country, _format_time(at)),
-    ]
+def _euros(cents: int) -> Decimal:
+    return Decimal(cents).scaleb(-2)
 
 
-def _export_returns(orders: List[Order], rows: Dict[date, List[Row]]) -> None:
-    events = sorted(
-        ((each.at, order.order_id, each) for order in orders for each in order.returns),
-        key=lambda event: (event[0], event[1], event[2].line.number),
-    )
-    for number, (at, order_id, each) in enumerate(events, start=1):
-        if at.date() in rows:
-            rows[at.date()].append(
-                [
-                    *(f"R-{number:05d}", order_id, str(each.line.number), each.line.product.product_id),
-                    *(str(each.quantity), _format_euros(each.line.unit_price), _format_time(at), each.reason),
-                ]
-            )
-
-
-def _export_reviews(orders: List[Order], rows: Dict[date, List[Row]]) -> None:
-    events = sorted(
-        ((order.review[0], order.order_id, order.review[1]) for order in orders if order.review),
-        key=lambda event: event[:2],
-    )
-    for number, (at, order_id, review) in enumerate(events, start=1):
-        if at.date() in rows:
-            rows[at.date()].append(
-                [
-                    *(f"V-{number:05d}", order_id, str(review.score)),
-                    *(review.title or "", review.comment or "", _format_time(at)),
-                ]
-            )
-
-
-def _customer_row(customer: Customer) -> Row:
-    return [
-        *(customer.customer_id, customer.first_name, customer.last_name, customer.email, customer.phone or ""),
-        *(customer.street, customer.postal_code, customer.city.name, customer.city.state, customer.city.country),
-        *(_format_time(customer.registered_at), _format_time(customer.updated_at)),
-    ]
-
-
-def _product_row(product: Product) -> Row:
-    return [
-        *(product.product_id, product.name, product.category.category_id),
-        *(_format_euros(product.list_price), _format_time(product.updated_at)),
-    ]
-
-
-def _seller_row(seller: Seller) -> Row:
-    return [seller.seller_id, seller.name, seller.city, seller.country]
-
-
-def _format_time(moment: datetime) -> str:
-    return moment.isoformat(sep=" ", timespec="seconds")
-
-
-def _format_euros(cents: int) -> str:
-    return f"{cents // 100}.{cents % 100:02d}"
+def _format_value(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
+    return "" if value is None else str(value)

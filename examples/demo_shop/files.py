@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 import tempfile
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
+from pydantic import TypeAdapter
+
 from daybook.errors import UsageError
 from demo_shop.export import COLUMNS, Row
+from demo_shop.summary import Summary
 
 STAMP_FILE = ".demo.json"
 MONDAY = 0
+_SUMMARY = TypeAdapter(Summary)
 
 
 def has_byte_order_mark(entity: str, day: date) -> bool:
@@ -46,8 +49,8 @@ def write_file(landing: Path, entity: str, day: date, rows: List[Row], *, trunca
     (folder / f"{entity}.csv").write_bytes(content)
 
 
-def read_stamp(landing: Path) -> Optional[Dict[str, Any]]:
-    """Return the stamp (``settings``, ``summary``) of a generated landing folder; ``None`` if it is missing or empty.
+def read_summary(landing: Path, settings: Dict[str, Any]) -> Optional[Summary]:
+    """Return the summary of a landing folder that was generated with these settings; ``None`` if it was not, or is empty.
 
     Raises
     ------
@@ -58,7 +61,7 @@ def read_stamp(landing: Path) -> Optional[Dict[str, Any]]:
         return None
     try:
         stamp = json.loads((landing / STAMP_FILE).read_text(encoding="utf-8"))
-        return {"settings": stamp["settings"], "summary": stamp["summary"]}
+        return _SUMMARY.validate_python(stamp["summary"]) if stamp["settings"] == settings else None
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UsageError(
             f"{landing} is not empty and has no readable {STAMP_FILE} of a generated shop; "
@@ -66,8 +69,9 @@ def read_stamp(landing: Path) -> Optional[Dict[str, Any]]:
         ) from error
 
 
-def write_stamp(landing: Path, stamp: Dict[str, Any]) -> None:
-    """Write ``stamp`` into the landing folder; a folder with a stamp may be replaced."""
+def write_stamp(landing: Path, settings: Dict[str, Any], summary: Summary) -> None:
+    """Write the settings and the summary into the landing folder; a folder with a stamp may be replaced."""
+    stamp = {"settings": settings, "summary": _SUMMARY.dump_python(summary, mode="json")}
     (landing / STAMP_FILE).write_text(json.dumps(stamp, ensure_ascii=False), encoding="utf-8")
 
 
@@ -78,23 +82,16 @@ def replace_folder(landing: Path) -> Iterator[Path]:
     On an error ``landing`` stays as it was and the new folder is removed.
     """
     landing.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{landing.name}.", dir=landing.parent))
-    try:
-        fresh = temporary / "fresh"  # a subfolder has the usual permissions, not the 0700 of mkdtemp
+    with tempfile.TemporaryDirectory(prefix=f".{landing.name}.", dir=landing.parent) as temporary:
+        # A subfolder has the usual permissions, not the 0700 of a temporary folder.
+        fresh, old = Path(temporary, "fresh"), Path(temporary, "old")
         fresh.mkdir()
         yield fresh
-        _swap_folders(fresh, landing, old=temporary / "old")
-    finally:
-        shutil.rmtree(temporary)
-
-
-def _swap_folders(fresh: Path, landing: Path, old: Path) -> None:
-    if not landing.exists():
-        fresh.rename(landing)
-        return
-    landing.rename(old)
-    try:
-        fresh.rename(landing)
-    except OSError:
-        old.rename(landing)
-        raise
+        if landing.exists():
+            landing.rename(old)
+        try:
+            fresh.rename(landing)
+        except OSError:
+            if old.exists():
+                old.rename(landing)
+            raise

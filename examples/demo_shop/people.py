@@ -1,4 +1,4 @@
-"""Draw the shop's customers and their changes.
+"""Draw the shop's customers, their changes, and who orders.
 
 Surnames are combined from syllables, e-mail addresses end in ``example.com``, and telephone numbers are from the ranges
 that the German regulator reserves for fiction.
@@ -7,9 +7,9 @@ that the German regulator reserves for fiction.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
 from random import Random
-from typing import List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ _STREETS = {
 _FICTIONAL_RANGES = ("+49 30 23125", "+49 69 90009", "+49 40 66969", "+49 221 4710", "+49 89 99998")
 _ASCII = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ë": "e", "é": "e", "ï": "i", "ş": "s", " ": ""})
 
+RETURNING_SHARE = 0.37  # of a day's orders, after the first week
 _REGULAR_SHARE = 0.12
 _NO_PHONE_SHARE = 0.3
 
@@ -105,28 +106,72 @@ class Customer:
 
 
 class CustomerBase:
-    """The newest version of each customer so far."""
+    """The newest version of each customer so far, and the choice of the customer of each order.
 
-    def __init__(self, rng: Random) -> None:
+    An order is from a new customer, a registered one without orders, or a returning one.
+    """
+
+    def __init__(self, rng: Random, choice: Random) -> None:
         self._rng = rng
-        self._weights = [city.weight for city in CITIES]
+        self._choice = choice
         self.customers: List[Customer] = []
+        self._idle: List[Customer] = []
+        self._returning: List[Customer] = []
+        self._regulars: List[Customer] = []
+        self._new_today: List[Customer] = []
+        self._seen_today: Dict[int, Customer] = {}
+        self._days_closed = 0
 
-    def register(self, at: datetime) -> Customer:
+    def next(self, at: datetime) -> Customer:
+        """Return the customer of an order at ``at``, in the version of that time."""
+        # Few customers can return on the first days: the share rises over a week.
+        if self._returning and self._choice.random() < RETURNING_SHARE * min(1.0, self._days_closed / 7):
+            pool = self._regulars if self._regulars and self._choice.random() < 0.35 else self._returning
+            customer = self._newest(self._choice.choice(pool))
+            if self._choice.random() < 0.03:
+                customer = self._change(customer, updated_at=at, **_draw_address(self._rng, _draw_city(self._rng)))
+        else:
+            if self._idle and self._choice.random() < 0.04:
+                customer = self._idle.pop(self._choice.randrange(len(self._idle)))
+            else:
+                customer = self._register(at)
+            self._new_today.append(customer)
+        self._seen_today[customer.number] = customer
+        return customer
+
+    def close(self, day: date) -> List[Customer]:
+        """Add the registrations and changes without an order on ``day``; return the versions that the day's file contains."""
+        evening = datetime.combine(day, time(hour=23))
+        for _ in range(len(self._new_today) // 20):
+            customer = self._register(evening + timedelta(seconds=self._choice.randrange(3600)))
+            self._idle.append(customer)
+            self._seen_today[customer.number] = customer
+        for _ in range(len(self._returning) // 1000):
+            changed = self._choice.choice(self._returning)
+            # One change a day: two with one time stamp would make the newest version ambiguous.
+            if changed.number not in self._seen_today:
+                late = evening + timedelta(seconds=self._choice.randrange(3600))
+                self._seen_today[changed.number] = self._change(changed, phone=_draw_phone(self._rng), updated_at=late)
+        self._returning.extend(self._new_today)
+        self._regulars.extend(customer for customer in self._new_today if customer.regular)
+        self._new_today = []
+        self._days_closed += 1
+        seen = [self._newest(customer) for _, customer in sorted(self._seen_today.items())]
+        self._seen_today = {}
+        return seen
+
+    def _register(self, at: datetime) -> Customer:
         """Add and return a new customer who registers at ``at``."""
-        rng = self._rng
-        number = len(self.customers) + 1
-        city = rng.choices(CITIES, self._weights)[0]
+        rng, number = self._rng, len(self.customers) + 1
+        city = _draw_city(rng)
         first_name, last_name = _draw_name(rng, city)
         customer = Customer(
             number=number,
             first_name=first_name,
             last_name=last_name,
-            email=_email_address(first_name, last_name, number),
+            email=f"{first_name}.{last_name}{number}@example.com".lower().translate(_ASCII),
             phone=None if rng.random() < _NO_PHONE_SHARE else _draw_phone(rng),
-            street=_draw_street(rng, city),
-            postal_code=_draw_postal_code(rng, city),
-            city=city,
+            **_draw_address(rng, city),
             regular=rng.random() < _REGULAR_SHARE,
             registered_at=at,
             updated_at=at,
@@ -134,30 +179,17 @@ class CustomerBase:
         self.customers.append(customer)
         return customer
 
-    def newest(self, customer: Customer) -> Customer:
-        """Return the newest version of ``customer``."""
+    def _newest(self, customer: Customer) -> Customer:
         return self.customers[customer.number - 1]
 
-    def move(self, customer: Customer, at: datetime) -> Customer:
-        """Change the address of ``customer`` at ``at`` and return the new version."""
-        city = self._rng.choices(CITIES, self._weights)[0]
-        return self._store(
-            replace(
-                self.newest(customer),
-                city=city,
-                street=_draw_street(self._rng, city),
-                postal_code=_draw_postal_code(self._rng, city),
-                updated_at=at,
-            )
-        )
+    def _change(self, customer: Customer, **changes: Any) -> Customer:
+        """Store and return a new version of ``customer``."""
+        changed = self.customers[customer.number - 1] = replace(self._newest(customer), **changes)
+        return changed
 
-    def change_phone(self, customer: Customer, at: datetime) -> Customer:
-        """Change the telephone number of ``customer`` at ``at`` and return the new version."""
-        return self._store(replace(self.newest(customer), phone=_draw_phone(self._rng), updated_at=at))
 
-    def _store(self, customer: Customer) -> Customer:
-        self.customers[customer.number - 1] = customer
-        return customer
+def _draw_city(rng: Random) -> City:
+    return rng.choices(CITIES, [city.weight for city in CITIES])[0]
 
 
 def _draw_name(rng: Random, city: City) -> Tuple[str, str]:
@@ -167,24 +199,16 @@ def _draw_name(rng: Random, city: City) -> Tuple[str, str]:
     return rng.choice(_GIVEN_NAMES), rng.choice(_SURNAME_STARTS) + rng.choice(_SURNAME_ENDS)
 
 
-def _email_address(first_name: str, last_name: str, number: int) -> str:
-    return f"{first_name}.{last_name}{number}@example.com".lower().translate(_ASCII)
-
-
 def _draw_phone(rng: Random) -> str:
     return f"{rng.choice(_FICTIONAL_RANGES)}{rng.randrange(1000):03d}"
 
 
-def _draw_street(rng: Random, city: City) -> str:
-    street = rng.choice(_STREETS["NL" if city.country == "NL" else "DE"])
+def _draw_address(rng: Random, city: City) -> Dict[str, Any]:
+    """Draw the fields of a customer's address in a city."""
+    street = f"{rng.choice(_STREETS['NL' if city.country == 'NL' else 'DE'])} {rng.randint(1, 120)}"
     # Some addresses contain a comma, which the files must quote.
-    return f"{street} {rng.randint(1, 120)}{', Hinterhaus' if rng.random() < 0.04 else ''}"
-
-
-def _draw_postal_code(rng: Random, city: City) -> str:
-    code = rng.randint(city.first_code, city.last_code)
-    if city.country == "DE":
-        return f"{code:05d}"
+    street += ", Hinterhaus" if rng.random() < 0.04 else ""
+    code = f"{rng.randint(city.first_code, city.last_code):0{5 if city.country == 'DE' else 4}d}"
     if city.country == "NL":
-        return f"{code} {rng.choice('ABCDEGHJKLMNPRSTVWXZ')}{rng.choice('ABCDEGHJKLMNPRSTVWXZ')}"
-    return str(code)
+        code += f" {rng.choice('ABCDEGHJKLMNPRSTVWXZ')}{rng.choice('ABCDEGHJKLMNPRSTVWXZ')}"
+    return {"city": city, "street": street, "postal_code": code}

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Dict, List, Sequence, Tuple
-from typing import Counter as CounterType
+from typing import Dict, List, Sequence, Tuple
 
 
 class FaultKind(Enum):
@@ -100,40 +99,6 @@ class Summary:
         """Return the faults whose rows belong in quarantine."""
         return [fault for fault in self.faults if fault.kind in QUARANTINED_KINDS]
 
-    def to_json(self) -> Dict[str, Any]:
-        """Return the summary as plain JSON types, decimals as text."""
-        return {
-            "seed": self.seed,
-            "days": [day.isoformat() for day in self.days],
-            "rows": self.rows,
-            # The key is older than the name of the attribute; existing landing folders have it in their stamp.
-            "troubles": [[each.day.isoformat(), each.entity, each.kind.value, each.row, each.key] for each in self.faults],
-            "expected": {
-                day.isoformat(): [
-                    *(each.orders, each.cancelled_orders, each.units),
-                    *(str(each.gross_revenue), str(each.returns_amount)),
-                ]
-                for day, each in self.expected.items()
-            },
-        }
-
-    @classmethod
-    def from_json(cls, document: Dict[str, Any]) -> Summary:
-        """Return the summary that ``to_json`` converted."""
-        return cls(
-            seed=document["seed"],
-            days=[date.fromisoformat(day) for day in document["days"]],
-            rows=document["rows"],
-            faults=[
-                Fault(date.fromisoformat(day), entity, FaultKind(kind), row, key)
-                for day, entity, kind, row, key in document["troubles"]
-            ],
-            expected={
-                date.fromisoformat(day): ExpectedFigures(orders, cancelled, units, Decimal(gross), Decimal(returned))
-                for day, (orders, cancelled, units, gross, returned) in document["expected"].items()
-            },
-        )
-
 
 def compute_expected_figures(valid: Dict[str, List[Sequence[str]]]) -> Dict[date, ExpectedFigures]:
     """Compute the expected figures from the valid rows of all days of ``orders``, ``order_items`` and ``returns``.
@@ -145,12 +110,12 @@ def compute_expected_figures(valid: Dict[str, List[Sequence[str]]]) -> Dict[date
         order_id, status, ordered_at, updated_at = row[0], row[2], row[3], row[11]
         if order_id not in newest or updated_at > newest[order_id][0]:
             newest[order_id] = (updated_at, status, date.fromisoformat(ordered_at[:10]))
-    orders: CounterType[date] = Counter()
-    cancelled: CounterType[date] = Counter()
+    orders: Counter[date] = Counter()
+    cancelled: Counter[date] = Counter()
     for _, status, day in newest.values():
         orders[day] += 1
         cancelled[day] += status == "cancelled"
-    units: CounterType[date] = Counter()
+    units: Counter[date] = Counter()
     gross = dict.fromkeys(orders, Decimal(0))
     for order_id, _, _, _, quantity, price, _ in valid["order_items"]:
         if order_id in newest and newest[order_id][1] != "cancelled":

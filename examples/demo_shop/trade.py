@@ -17,7 +17,6 @@ from demo_shop.people import City, Customer, CustomerBase
 from demo_shop.random_streams import random_stream
 from demo_shop.reviews import ReviewContent, draw_review
 
-RETURNING_SHARE = 0.37  # of a day's orders, after the first week
 CANCELLED_SHARE = 0.04
 REVIEWED_SHARE = 0.28
 
@@ -115,10 +114,9 @@ def simulate_trade(seed: int, days: Sequence[date], orders_per_day: int) -> Shop
     rng = random_stream(seed, "trade")
     lifecycle_rng = random_stream(seed, "lifecycle")
     catalogue = Catalogue(random_stream(seed, "catalogue"), days[0])
-    customers = CustomerBase(random_stream(seed, "people"))
+    customers = CustomerBase(random_stream(seed, "people"), rng)
     planned = plan_orders(random_stream(seed, "demand"), days, orders_per_day)
     history = ShopHistory(list(days), [], {}, {}, {})
-    picker = _CustomerPicker(rng, customers)
     for day in days:
         # The first file of a delta export contains all products and sellers.
         first = day == days[0]
@@ -127,69 +125,15 @@ def simulate_trade(seed: int, days: Sequence[date], orders_per_day: int) -> Shop
         history.sellers[day] = list(catalogue.sellers) if first else [moved] if moved else []
         demand = catalogue.cumulative_demand(day)
         for at in draw_order_times(rng, day, planned[day]):
-            customer = picker.next(at)
+            customer = customers.next(at)
             lines = _fill_basket(rng, catalogue.products, demand, day, customer.city)
             order = _place_order(rng, len(history.orders) + 1, customer, at, lines)
             _add_order_events(lifecycle_rng, order)
             history.orders.append(order)
             exported.update(line.product.number for line in lines)
-        history.customers[day] = picker.close(day)
+        history.customers[day] = customers.close(day)
         history.products[day] = [catalogue.products[number - 1] for number in sorted(exported)]
     return history
-
-
-class _CustomerPicker:
-    """Choose the customer of each order: a new one, a registered one without orders, or a returning one."""
-
-    def __init__(self, rng: Random, customers: CustomerBase) -> None:
-        self._rng = rng
-        self._customers = customers
-        self._idle: List[Customer] = []
-        self._returning: List[Customer] = []
-        self._regulars: List[Customer] = []
-        self._new_today: List[Customer] = []
-        self._seen_today: Dict[int, Customer] = {}
-        self._days_closed = 0
-
-    def next(self, at: datetime) -> Customer:
-        """Return the customer of an order at ``at``, in the version of that time."""
-        # Few customers can return on the first days: the share rises over a week.
-        if self._returning and self._rng.random() < RETURNING_SHARE * min(1.0, self._days_closed / 7):
-            pool = self._regulars if self._regulars and self._rng.random() < 0.35 else self._returning
-            customer = self._customers.newest(self._rng.choice(pool))
-            if self._rng.random() < 0.03:
-                customer = self._customers.move(customer, at)
-        else:
-            customer = self._register_customer(at)
-            self._new_today.append(customer)
-        self._seen_today[customer.number] = customer
-        return customer
-
-    def close(self, day: date) -> List[Customer]:
-        """Add the registrations and changes without an order on ``day``; return the versions that the day's file contains."""
-        evening = datetime.combine(day, time(hour=23))
-        for _ in range(len(self._new_today) // 20):
-            customer = self._customers.register(evening + timedelta(seconds=self._rng.randrange(3600)))
-            self._idle.append(customer)
-            self._seen_today[customer.number] = customer
-        for _ in range(len(self._returning) // 1000):
-            changed = self._rng.choice(self._returning)
-            # One change a day: two with one time stamp would make the newest version ambiguous.
-            if changed.number not in self._seen_today:
-                late = evening + timedelta(seconds=self._rng.randrange(3600))
-                self._seen_today[changed.number] = self._customers.change_phone(changed, late)
-        self._returning.extend(self._new_today)
-        self._regulars.extend(customer for customer in self._new_today if customer.regular)
-        self._new_today = []
-        self._days_closed += 1
-        seen = [self._customers.newest(customer) for _, customer in sorted(self._seen_today.items())]
-        self._seen_today = {}
-        return seen
-
-    def _register_customer(self, at: datetime) -> Customer:
-        if self._idle and self._rng.random() < 0.04:
-            return self._idle.pop(self._rng.randrange(len(self._idle)))
-        return self._customers.register(at)
 
 
 def _fill_basket(rng: Random, products: Sequence[Product], demand: Sequence[float], day: date, city: City) -> List[OrderLine]:
