@@ -7,10 +7,9 @@ A damaged row never makes a file unreadable, and no file exceeds ``MAX_BROKEN_SH
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from datetime import date, timedelta
 from random import Random
-from typing import Deque, Dict, List, Optional, Tuple
+from typing import Deque, Dict, List, NamedTuple, Optional, Tuple
 
 from daybook.errors import UsageError
 from demo_shop.export import COLUMNS, KEYS, Row
@@ -33,8 +32,7 @@ _EXTRA_FIELDS = ("Hinterhaus", "00", "?", "siehe Notiz")
 _STRAY_TEXTS = ("-- Verbindung abgebrochen; Export wird fortgesetzt --", "### Seite 2 ###", "bitte prüfen!!")
 
 
-@dataclass(frozen=True)
-class FaultRate:
+class FaultRate(NamedTuple):
     """The share of an entity's rows that one kind of fault damages, and the columns it can damage.
 
     Without ``columns`` the fault can damage any column but the first.
@@ -54,53 +52,45 @@ FAULT_RATES: Dict[str, Tuple[FaultRate, ...]] = {
         FaultRate(FaultKind.LOST_ZERO, 0.1, ("postal_code",)),
         FaultRate(FaultKind.NULL_REQUIRED, 0.0008, ("customer_id",)),
         FaultRate(FaultKind.BAD_DATE, 0.0015, ("registered_at", "updated_at")),
-        *_FIELD_COUNT_FAULTS,
     ),
     "products": (
         FaultRate(FaultKind.NULL_REQUIRED, 0.0008, ("product_id",)),
         FaultRate(FaultKind.BAD_NUMBER, 0.0015, ("list_price",)),
         FaultRate(FaultKind.BAD_DATE, 0.001, ("updated_at",)),
-        *_FIELD_COUNT_FAULTS,
     ),
-    "categories": (),
-    "sellers": (),
     "orders": (
         FaultRate(FaultKind.NULL_OPTIONAL, 0.004, ("estimated_delivery_at", "ship_state")),
         FaultRate(FaultKind.NULL_REQUIRED, 0.0008, ("customer_id",)),
         FaultRate(FaultKind.BAD_DATE, 0.0012, ("ordered_at", "updated_at")),
         FaultRate(FaultKind.UNKNOWN_STATUS, 0.0012, ("status",)),
-        *_FIELD_COUNT_FAULTS,
     ),
     "order_items": (
         FaultRate(FaultKind.NULL_REQUIRED, 0.001, ("product_id",)),
         FaultRate(FaultKind.BAD_NUMBER, 0.0015, ("unit_price", "freight")),
         FaultRate(FaultKind.BAD_QUANTITY, 0.0015, ("quantity",)),
         FaultRate(FaultKind.STRAY_TEXT, 0.0005),
-        *_FIELD_COUNT_FAULTS,
     ),
     "payments": (
         FaultRate(FaultKind.NULL_OPTIONAL, 0.004, ("installments",)),
         FaultRate(FaultKind.BAD_NUMBER, 0.002, ("amount",)),
         FaultRate(FaultKind.STRAY_TEXT, 0.0005),
-        *_FIELD_COUNT_FAULTS,
     ),
     "returns": (
         FaultRate(FaultKind.NULL_OPTIONAL, 0.01, ("reason",)),
         FaultRate(FaultKind.BAD_NUMBER, 0.002, ("unit_price",)),
         FaultRate(FaultKind.BAD_QUANTITY, 0.002, ("quantity",)),
         FaultRate(FaultKind.BAD_DATE, 0.001, ("returned_at",)),
-        *_FIELD_COUNT_FAULTS,
     ),
     "reviews": (
         FaultRate(FaultKind.BAD_NUMBER, 0.0015, ("score",)),
         FaultRate(FaultKind.BAD_DATE, 0.0015, ("created_at",)),
-        *_FIELD_COUNT_FAULTS,
     ),
 }
+for _entity in FAULT_RATES:
+    FAULT_RATES[_entity] += _FIELD_COUNT_FAULTS
 
 
-@dataclass(frozen=True)
-class RareFault:
+class RareFault(NamedTuple):
     """A fault that occurs once per shop: ``values`` replace a row's own, by column.
 
     If ``added``, the values are set in a copy that follows the row, and the row itself stays valid. Faults in keys are
@@ -108,25 +98,24 @@ class RareFault:
     """
 
     kind: FaultKind
-    values: Tuple[Tuple[str, str], ...]
+    values: Dict[str, str]
     added: bool = False
 
 
-@dataclass(frozen=True)
-class PlacedFault:
-    """A rare fault, the index of the row it damages (0 in an empty file), and the damaged row."""
+class PlacedFault(NamedTuple):
+    """A rare fault, the position of the row it damages (0 in an empty file), and the damaged row."""
 
     fault: RareFault
-    index: int
+    position: int
     row: Row
 
 
-def _rare(kind: FaultKind, value: str, *columns: str, added: bool = False) -> Tuple[RareFault, ...]:
-    return tuple(RareFault(kind, ((column, value),), added) for column in columns)
+def _rare(kind: FaultKind, value: str, *columns: str, added: bool = False) -> List[RareFault]:
+    return [RareFault(kind, {column: value}, added) for column in columns]
 
 
-def _out_of_range(column: str, *values: str) -> Tuple[RareFault, ...]:
-    return tuple(RareFault(FaultKind.OUT_OF_RANGE, ((column, value),)) for value in values)
+def _out_of_range(column: str, *values: str) -> List[RareFault]:
+    return [RareFault(FaultKind.OUT_OF_RANGE, {column: value}) for value in values]
 
 
 _DAYS_BETWEEN_RARE_FAULTS = 3  # per entity, so that a small file is not broken every day
@@ -167,7 +156,7 @@ RARE_FAULTS: Dict[str, Tuple[RareFault, ...]] = {
         *_rare(FaultKind.OUT_OF_RANGE, "1000000.01", "amount", added=True),
     ),
     "returns": (
-        RareFault(FaultKind.MISSING_FIELD, ()),
+        RareFault(FaultKind.MISSING_FIELD, {}),
         *_rare(FaultKind.BAD_DATE, "gestern", "returned_at"),
         *_rare(FaultKind.NULL_REQUIRED, "", *COLUMNS["returns"][:-1]),
         *_rare(FaultKind.BAD_NUMBER, "zwölf", "line_number", "quantity", "unit_price"),
@@ -187,25 +176,25 @@ RARE_FAULTS: Dict[str, Tuple[RareFault, ...]] = {
         *_rare(FaultKind.NULL_REQUIRED, "", "updated_at"),
         *_rare(FaultKind.MISSHAPEN, "keine Angabe", "email"),
         # A new customer who never orders: two contents for one who orders would make the newest version ambiguous.
-        RareFault(FaultKind.UNUSUAL_VALUE, (("customer_id", "C-99999"), ("country", "Deutschland")), added=True),
+        RareFault(FaultKind.UNUSUAL_VALUE, {"customer_id": "C-99999", "country": "Deutschland"}, added=True),
         *_rare(FaultKind.KEY_TWICE, "", "phone", added=True),
     ),
     "products": (
         *_rare(FaultKind.NULL_REQUIRED, "", "updated_at"),
         *_out_of_range("list_price", "-1.00"),
-        RareFault(FaultKind.UNKNOWN_REFERENCE, (("product_id", "P-9999"), ("category_id", "K-99")), added=True),
+        RareFault(FaultKind.UNKNOWN_REFERENCE, {"product_id": "P-9999", "category_id": "K-99"}, added=True),
         *_rare(FaultKind.KEY_TWICE, "0.99", "list_price", added=True),
     ),
     "categories": (
         *_rare(FaultKind.NULL_REQUIRED, "", "category_id", "category_name", added=True),
-        RareFault(FaultKind.MISSING_FIELD, (), added=True),
+        RareFault(FaultKind.MISSING_FIELD, {}, added=True),
         *_rare(FaultKind.KEY_TWICE, "zweimal erfasst", "department", added=True),
     ),
     # The file has rows on the first day and on few days after it.
     "sellers": (
         *_rare(FaultKind.KEY_TWICE, "Kleinkleckersdorf", "city", added=True),
         *_rare(FaultKind.NULL_REQUIRED, "", "seller_id", added=True),
-        RareFault(FaultKind.MISSING_FIELD, (), added=True),
+        RareFault(FaultKind.MISSING_FIELD, {}, added=True),
     ),
 }
 
@@ -214,13 +203,15 @@ INCIDENTS = {22: FaultKind.REVENUE_DROP, 17: FaultKind.TRUNCATED, 10: FaultKind.
 """Days before the last day -> incident. By default on 2025-11-08, 2025-11-13 and 2025-11-20."""
 HISTORY_DAYS = 28  # days before the revenue drop that an anomaly check compares it with
 REVENUE_DROP_SHARE = 0.4
-TRUNCATED_FILE = "order_items"
-DOUBLED_FILES = ("orders", "order_items", "payments")
+AFFECTED_FILES = {
+    FaultKind.REVENUE_DROP: ("orders",),
+    FaultKind.TRUNCATED: ("order_items",),
+    FaultKind.DOUBLED: ("orders", "order_items", "payments"),
+}
 _TRUNCATED_FILE_SHARE = 0.55
 
 
-@dataclass(frozen=True)
-class FaultyFile:
+class FaultyFile(NamedTuple):
     """The rows of one file as they land, the faults in them, and the rows left after quarantine and deduplication."""
 
     rows: List[Row]
@@ -252,8 +243,7 @@ class FaultSchedule:
         if fault.kind is FaultKind.MISSING_FIELD:
             damaged = row[:-1]
         else:
-            values = dict(fault.values)
-            damaged = [values.get(column, value) for column, value in zip(COLUMNS[entity], row)]
+            damaged = [fault.values.get(column, value) for column, value in zip(COLUMNS[entity], row)]
         if damaged == row:
             return None
         waiting.popleft()
@@ -269,7 +259,7 @@ def inject_faults(rng: Random, entity: str, day: date, rows: List[Row], placed: 
     landed: List[Tuple[float, Row, Optional[FaultKind], str]] = []  # (position, row, fault, key)
     valid = []
     if placed and placed.fault.added:
-        landed.append((placed.index + 0.25, placed.row, placed.fault.kind, _row_key(entity, placed.row)))
+        landed.append((placed.position + 0.25, placed.row, placed.fault.kind, _row_key(entity, placed.row)))
         if placed.fault.kind in (FaultKind.UNUSUAL_VALUE, FaultKind.UNKNOWN_REFERENCE):
             valid.append(placed.row)
     if placed and placed.fault.kind in QUARANTINED_KINDS:
@@ -278,7 +268,7 @@ def inject_faults(rng: Random, entity: str, day: date, rows: List[Row], placed: 
     for index, row in enumerate(rows):
         key = _row_key(entity, row)
         kind: Optional[FaultKind]
-        if placed and not placed.fault.added and index == placed.index:
+        if placed and not placed.fault.added and index == placed.position:
             kind, damaged = placed.fault.kind, placed.row
         else:
             kind, damaged = _draw_fault(rng, entity, row, may_break=allowance > 0)
@@ -293,7 +283,7 @@ def inject_faults(rng: Random, entity: str, day: date, rows: List[Row], placed: 
         if kind in QUARANTINED_KINDS:
             continue
         valid.append(damaged)
-        if kind is None and FAULT_RATES[entity] and rng.random() < _DUPLICATE_RATE:
+        if kind is None and entity in FAULT_RATES and rng.random() < _DUPLICATE_RATE:
             landed.append((rng.uniform(index, len(rows)), damaged, FaultKind.DUPLICATE, key))
     landed.sort(key=lambda record: record[0])
     faults = [Fault(day, entity, kind, number, key) for number, (_, _, kind, key) in enumerate(landed, start=1) if kind]
@@ -307,7 +297,7 @@ def _row_key(entity: str, row: Row) -> str:
 def _draw_fault(rng: Random, entity: str, row: Row, may_break: bool) -> Tuple[Optional[FaultKind], Row]:
     """Draw whether a fault damages ``row``; return its kind or None, and the resulting row."""
     draw = rng.random()
-    for fault in FAULT_RATES[entity]:
+    for fault in FAULT_RATES.get(entity, ()):
         draw -= fault.rate
         if draw >= 0:
             continue
@@ -315,22 +305,20 @@ def _draw_fault(rng: Random, entity: str, row: Row, may_break: bool) -> Tuple[Op
             break
         # A fault without columns spares the first column, so that it never shifts a key.
         column = COLUMNS[entity].index(rng.choice(fault.columns)) if fault.columns else rng.randrange(1, len(row))
-        damaged = _damage_row(rng, fault.kind, row, column)
+        damaged = [*row[:column], *_damage_field(rng, fault.kind, row[column]), *row[column + 1 :]]
         return (None, row) if damaged == row else (fault.kind, damaged)
     return None, row
 
 
-def _damage_row(rng: Random, kind: FaultKind, row: Row, column: int) -> Row:
-    before, after = row[:column], row[column + 1 :]
-    if kind is FaultKind.STRAY_TEXT:
-        return []  # the caller adds the text beside the row and keeps the row
-    if kind is FaultKind.MISSING_FIELD:
-        return before + after
+def _damage_field(rng: Random, kind: FaultKind, value: str) -> List[str]:
+    """Return the fields that a damaged row has in place of a field."""
+    if kind in (FaultKind.MISSING_FIELD, FaultKind.STRAY_TEXT):
+        return []  # A stray text is added beside the row, which stays.
     if kind is FaultKind.EXTRA_FIELD:
-        return [*before, rng.choice(_EXTRA_FIELDS), row[column], *after]
+        return [rng.choice(_EXTRA_FIELDS), value]
     if kind is FaultKind.LOST_ZERO:
-        return [*before, row[column].lstrip("0"), *after]
-    return [*before, rng.choice(_FAULTY_VALUES[kind]), *after]
+        return [value.lstrip("0")]
+    return [rng.choice(_FAULTY_VALUES[kind])]
 
 
 def plan_incidents(days: List[date]) -> Dict[date, FaultKind]:
@@ -366,16 +354,13 @@ def drop_orders(rng: Random, orders: List[Order], day: date) -> List[Order]:
 
 def apply_incident(kind: Optional[FaultKind], file: FaultyFile, entity: str, day: date) -> FaultyFile:
     """Return the file of ``entity`` on a day with the incident ``kind``, or unchanged if it is not affected."""
-    if kind is None:
+    if kind is None or entity not in AFFECTED_FILES[kind]:
         return file
     whole_file = Fault(day, entity, kind, 0, f"{entity}.csv")
-    if kind is FaultKind.TRUNCATED and entity == TRUNCATED_FILE:
+    if kind is FaultKind.TRUNCATED:
         return _truncate_file(file, whole_file)
-    if kind is FaultKind.DOUBLED and entity in DOUBLED_FILES:
-        return FaultyFile(file.rows * 2, [*file.faults, whole_file], file.valid_rows)
-    if kind is FaultKind.REVENUE_DROP and entity == "orders":
-        return FaultyFile(file.rows, [*file.faults, whole_file], file.valid_rows)
-    return file
+    copies = 2 if kind is FaultKind.DOUBLED else 1
+    return FaultyFile(file.rows * copies, [*file.faults, whole_file], file.valid_rows)
 
 
 def _truncate_file(file: FaultyFile, truncated: Fault) -> FaultyFile:
