@@ -23,27 +23,38 @@ from daybook.sources.files import mark_files, read_blocks, require_unchanged
 from daybook.sources.mapping import literal, quote
 
 _MAX_MEMORY_BYTES = 48 << 20
-"""Bytes of an entity's rows that stay in memory; more are kept in the engine, which can use the disk."""
+"""Bytes of an entity's rows that stay in memory, which is faster; more are kept in the engine, which can use the disk."""
+
+
+@dataclass
+class LandedEntity:
+    """What was read of an entity for a date."""
+
+    files: list[LandedFile] = field(default_factory=list)
+    rows: int = 0
+    in_memory: Optional[pa.Table] = field(default=None, repr=False)
+    """The rows themselves, if they are few enough for memory."""
+    undated: int = 0
+    """Rows of a snapshot without a usable date."""
+    kept: Optional[dict[str, Any]] = None
+    """Of an entity without a file whose rows in bronze stay: how many, from which files, of which runs."""
+    gone: list[str] = field(default_factory=list)
+    """Files of the date that are no longer in landing although others of the entity are. Their rows are replaced."""
+
+    @property
+    def rows_in_files(self) -> int:
+        return sum(each.rows for each in self.files)
 
 
 @dataclass
 class LandingResult:
-    """What was read for a date, by entity: rows, files, and rows of a snapshot without a usable date (``undated``).
+    """What was read for a date, by entity."""
 
-    ``withheld`` counts the masked rows of erased people; ``erasable_rows`` are rows of other dates that now prove to be theirs.
-    """
-
-    rows: dict[str, int] = field(default_factory=dict)
-    files: dict[str, list[LandedFile]] = field(default_factory=dict)
-    undated: dict[str, int] = field(default_factory=dict)
-    memory_rows: dict[str, pa.Table] = field(default_factory=dict, repr=False)
-    """The rows themselves, if they are few enough for memory."""
-    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Entities without a file whose rows in bronze stay: how many, from which files, of which runs."""
-    gone: dict[str, list[str]] = field(default_factory=dict)
-    """Files of the date that are no longer in landing although others of the entity are. Their rows are replaced."""
+    entities: dict[str, LandedEntity] = field(default_factory=dict)
     withheld: dict[str, int] = field(default_factory=dict)
+    """Number of masked rows of erased people."""
     erasable_rows: int = 0
+    """Number of rows of other dates that now prove to be theirs."""
 
     @property
     def listing(self) -> Listing:
@@ -51,15 +62,8 @@ class LandingResult:
         return Listing(
             ["entity", "files", "bytes", "rows in files", "rows of the date", "without a date"],
             [
-                (
-                    name,
-                    len(self.files[name]),
-                    sum(each.bytes for each in self.files[name]),
-                    sum(each.rows for each in self.files[name]),
-                    rows,
-                    self.undated.get(name, 0),
-                )
-                for name, rows in self.rows.items()
+                (name, len(each.files), sum(file.bytes for file in each.files), each.rows_in_files, each.rows, each.undated)
+                for name, each in self.entities.items()
             ],
         )
 
@@ -68,7 +72,7 @@ class LandingResult:
         """A row per file that was read."""
         return Listing(
             ["entity", "file", "bytes", "rows"],
-            [(name, each.file, each.bytes, each.rows) for name, files in self.files.items() for each in files],
+            [(name, file.file, file.bytes, file.rows) for name, each in self.entities.items() for file in each.files],
         )
 
 
@@ -97,20 +101,27 @@ def read_landing(stage: Stage) -> LandingResult:
                 f"{stage.source.name}.yaml."
             )
     for name, entity in stage.source.entities.items():
-        files: list[LandedFile] = []
-        landing.files[name] = files
-        if not marks[name] and not stage.settings.allow_missing and _reuse_bronze(stage, landing, name):
+        landed = landing.entities[name] = LandedEntity()
+        stored = _list_bronze_files(stage, name)
+        if stored and not marks[name] and not stage.settings.allow_missing:
+            _reuse_bronze(stage, name, landed, stored)
             continue
         if entity.is_dated and marks[name]:
-            landing.gone[name] = [file for file in _list_bronze_files(stage, name) if file not in marks[name]]
-        blocks = read_blocks(store, stage.source, name, stage.run_date, files, marks[name], unpack_limits(stage.settings))
-        _filter_rows_by_date(stage, landing, name, entity, blocks)
-        stage.inputs += [vars(each) for each in files]
-        undated = landing.undated.get(name, 0)
+            landed.gone = [file for file in stored if file not in marks[name]]
+        blocks = read_blocks(
+            store, stage.source, name, stage.run_date, landed.files, marks[name], unpack_limits(stage.settings)
+        )
+        landed.in_memory = _store_rows_of_date(stage, name, entity, blocks)
+        (landed.rows,) = stage.raw_engine.fetch_row(f"SELECT count(*) FROM landed.{name}")
+        if entity.date or entity.follows:
+            (landed.undated,) = stage.raw_engine.fetch_row(f"SELECT count(_problem) FROM landed.{name}")
+            landed.rows -= landed.undated
+        stage.inputs += [vars(each) for each in landed.files]
         # If no row of the whole snapshot has a usable date, its format has changed: the shop was not closed.
-        if name == stage.source.primary and not landing.rows[name] and (not undated or undated < sum(f.rows for f in files)):
-            also = f" ({undated:,} rows have no usable date)" if undated else ""
-            _skip_stage(stage, f"no {name} of {stage.day} in {', '.join(each.file for each in files)}{also}")
+        all_undated = landed.undated and landed.undated == landed.rows_in_files
+        if name == stage.source.primary and not landed.rows and not all_undated:
+            also = f" ({landed.undated:,} rows have no usable date)" if landed.undated else ""
+            _skip_stage(stage, f"no {name} of {stage.day} in {', '.join(each.file for each in landed.files)}{also}")
             return landing
     for name, entity in stage.source.entities.items():
         require_unchanged(store, entity, stage.run_date, marks[name])
@@ -122,55 +133,49 @@ def read_landing(stage: Stage) -> LandingResult:
 def replace_bronze(stage: Stage, landing: LandingResult) -> None:
     """Replace the rows of the date in bronze, one atomic commit per entity, and end the stage."""
     run = stage.run_id or "development"
-    for name in landing.rows:
-        if name in landing.kept:
+    for name, each in landing.entities.items():
+        if each.undated:
+            stage.warnings.append(
+                f"{name}: {each.undated:,} rows of the snapshot cannot be split or have no usable date; they go to quarantine"
+            )
+        if each.gone:
+            stage.warnings.append(
+                f"{name}: {', '.join(each.gone)} is no longer in landing; its rows are replaced by those of the remaining files"
+            )
+        if each.kept:
+            stage.warnings.append(
+                f"{name}: {', '.join(each.kept['files'])} is no longer in landing; its {each.rows:,} rows in bronze are kept "
+                "(--allow-missing deletes them)"
+            )
             continue
-        if name in landing.memory_rows:
-            few = landing.memory_rows[name]
-            rows: Union[pa.Table, BatchSource] = few.append_column("_run_id", pa.repeat(run, few.num_rows))
+        rows: Union[pa.Table, BatchSource]
+        if each.in_memory is not None:
+            rows = each.in_memory.append_column("_run_id", pa.repeat(run, each.in_memory.num_rows))
         else:
             rows = stage.raw_engine.batches(f"SELECT *, {literal(run)} AS _run_id FROM landed.{name}")
         stage.lake.replace_partition(f"bronze.{name}", rows, stage.run_date)
-    read = sum(each.rows for files in landing.files.values() for each in files)
-    stage.details["warnings"] = [
-        f"{name}: {count:,} rows of the snapshot cannot be split or have no usable date; they go to quarantine"
-        for name, count in landing.undated.items()
-        if count
-    ]
-    for name, kept in landing.kept.items():
-        stage.details["warnings"].append(
-            f"{name}: {', '.join(kept['files'])} is no longer in landing; its {kept['rows']:,} rows in bronze are kept "
-            "(--allow-missing deletes them)"
-        )
-    for name, files in landing.gone.items():
-        if files:
-            stage.details["warnings"].append(
-                f"{name}: {', '.join(files)} is no longer in landing; its rows are replaced by those of the remaining files"
-            )
-    if landing.kept:
-        stage.details["kept"] = landing.kept
+    kept = {name: each.kept for name, each in landing.entities.items() if each.kept}
+    if kept:
+        stage.details["kept"] = kept
     if landing.erasable_rows:
-        stage.details["warnings"].append(
+        stage.warnings.append(
             f"{landing.erasable_rows:,} rows of other dates belong to erased people, as this landing shows; "
             "run `daybook erase --again`"
         )
     if landing.withheld:
         stage.details["withheld_of_erased_people"] = landing.withheld
-    stage.succeed(rows_in=read, rows_out=sum(landing.rows.values()) + sum(landing.undated.values()))
+    entities = landing.entities.values()
+    stage.succeed(
+        rows_in=sum(each.rows_in_files for each in entities), rows_out=sum(each.rows + each.undated for each in entities)
+    )
 
 
-def _reuse_bronze(stage: Stage, landing: LandingResult, name: str) -> bool:
-    """Use the rows that bronze has of an entity without a file; return whether there are any."""
-    if not _list_bronze_files(stage, name):
-        return False
+def _reuse_bronze(stage: Stage, name: str, landed: LandedEntity, files: list[str]) -> None:
+    """Use the rows that bronze has of an entity without a file."""
     of_date = f"FROM bronze.{name} WHERE run_date = DATE '{stage.day}'"
-    landing.rows[name] = stage.raw_engine.create_table(f"landed.{name}", f"SELECT * EXCLUDE (run_date, _run_id) {of_date}")
-    landing.kept[name] = {
-        "rows": landing.rows[name],
-        "files": _list_bronze_files(stage, name),
-        "runs": [run for (run,) in stage.raw_engine.rows(f"SELECT DISTINCT _run_id {of_date} ORDER BY 1")],
-    }
-    return True
+    landed.rows = stage.raw_engine.create_table(f"landed.{name}", f"SELECT * EXCLUDE (run_date, _run_id) {of_date}")
+    runs = [run for (run,) in stage.raw_engine.rows(f"SELECT DISTINCT _run_id {of_date} ORDER BY 1")]
+    landed.kept = {"rows": landed.rows, "files": files, "runs": runs}
 
 
 def _list_bronze_files(stage: Stage, name: str) -> list[str]:
@@ -183,7 +188,11 @@ def _list_bronze_files(stage: Stage, name: str) -> list[str]:
     return [file for (file,) in rows]
 
 
-def _filter_rows_by_date(stage: Stage, landing: LandingResult, name: str, entity: Entity, blocks: Iterator[pa.Table]) -> None:
+def _store_rows_of_date(stage: Stage, name: str, entity: Entity, blocks: Iterator[pa.Table]) -> Optional[pa.Table]:
+    """Store the rows of an entity as ``landed.<entity>``; return them if they stay in memory.
+
+    Of a snapshot these are the rows of the date, and those without a usable date.
+    """
     chosen = ""
     if entity.date:
         problem = f"CASE WHEN _problem IS NULL AND _day IS NULL THEN {literal(entity.undated)} ELSE _problem END"
@@ -196,24 +205,28 @@ def _filter_rows_by_date(stage: Stage, landing: LandingResult, name: str, entity
         by, other = quote(entity.follows.by), quote(stage.source.followed_column(entity.follows))
         keys = f"SELECT {other} FROM landed.{entity.follows.entity} WHERE _problem IS NULL"
         chosen = f"SELECT * FROM _snapshot WHERE {by} IN ({keys}) OR _problem IS NOT NULL"
-    few: Optional[list[pa.Table]] = []
+
+    def choose(block: pa.Table) -> pa.Table:
+        if not chosen:
+            return block
+        stage.raw_engine.register("_snapshot", block)
+        return stage.raw_engine.arrow(chosen)
+
+    blocks = map(choose, blocks)
+    few: list[pa.Table] = []
     for block in blocks:
-        if chosen:
-            stage.raw_engine.register("_snapshot", block)
-            block = stage.raw_engine.arrow(chosen)
-        if few is not None:
-            few.append(block)
-            if sum(each.nbytes for each in few) <= _MAX_MEMORY_BYTES:
-                continue
-            block, few = pa.concat_tables(few, promote_options="default"), None
-        stage.raw_engine.append(f"landed.{name}", block)
-    if few is not None:
-        landing.memory_rows[name] = pa.concat_tables(few, promote_options="default") if few else _empty_table(entity)
-        stage.raw_engine.register(f"landed.{name}", landing.memory_rows[name])
-    (landing.rows[name],) = stage.raw_engine.fetch_row(f"SELECT count(*) FROM landed.{name}")
-    if chosen:
-        (landing.undated[name],) = stage.raw_engine.fetch_row(f"SELECT count(*) FROM landed.{name} WHERE _problem IS NOT NULL")
-        landing.rows[name] -= landing.undated[name]
+        few.append(block)
+        if sum(each.nbytes for each in few) > _MAX_MEMORY_BYTES:
+            stage.raw_engine.append(f"landed.{name}", pa.concat_tables(few, promote_options="default"))
+            few.clear()
+            for more in blocks:
+                stage.raw_engine.append(f"landed.{name}", more)
+            return None
+    texts = dict.fromkeys([*entity.columns, *TECHNICAL_COLUMNS], pa.string())
+    empty = pa.schema({**texts, "_row_number": pa.int64()}).empty_table()
+    rows = pa.concat_tables(few, promote_options="default") if few else empty
+    stage.raw_engine.register(f"landed.{name}", rows)
+    return rows
 
 
 def _mask_erased_people(stage: Stage, landing: LandingResult) -> None:
@@ -221,7 +234,8 @@ def _mask_erased_people(stage: Stage, landing: LandingResult) -> None:
     if not load_erased_pseudonyms(stage.lake.root):
         return
     rows = {
-        name: stage.raw_engine.arrow(f"SELECT * FROM landed.{name} ORDER BY _source_file, _row_number") for name in landing.rows
+        name: stage.raw_engine.arrow(f"SELECT * FROM landed.{name} ORDER BY _source_file, _row_number")
+        for name in landing.entities
     }
     found = mask_erased_rows(
         rows,
@@ -234,18 +248,12 @@ def _mask_erased_people(stage: Stage, landing: LandingResult) -> None:
     if found is None:
         return
     landing.withheld, landing.erasable_rows = found.counts, found.other_date_rows
-    for name, blanked in found.rows.items():
-        landing.memory_rows[name] = blanked
-        stage.raw_engine.register(f"landed.{name}", blanked)
+    for name in found.counts:
+        landing.entities[name].in_memory = found.rows[name]
+        stage.raw_engine.register(f"landed.{name}", found.rows[name])
 
 
 def _skip_stage(stage: Stage, reason: str) -> None:
     if stage.run_date in stage.lake.partitions(f"bronze.{stage.source.primary}"):
         raise MissingFileError(f"{stage.day} was ingested before, but now there is {reason}; deliver its files again.")
     stage.skip(reason)
-
-
-def _empty_table(entity: Entity) -> pa.Table:
-    fields = [pa.field(column, pa.string()) for column in entity.columns]
-    fields += [pa.field(name, pa.int64() if name == "_row_number" else pa.string()) for name in TECHNICAL_COLUMNS]
-    return pa.schema(fields).empty_table()
