@@ -37,12 +37,10 @@ ORDINARY_WORDS = {
 TEMPLATE_WORDS = {"amount", "as_of", "name", "share", "state"}
 """The ordinary words that templates may hold."""
 EXCEPTIONS = {
-    ("engines/duckdb.py", "name"): "the column of DuckDB's SHOW TABLES and pg_timezone_names",
+    ("engines/duckdb.py", "name"): "the column of SHOW TABLES in DuckDB",
     ("privacy/matcher.py", "name"): "a column and a kind of value in the matcher's own tables",
     ("privacy/patterns.py", "products"): "a label before a number in text",
     ("records/models.py", "order_date"): "a key of archived records",
-    ("report/findings.py", "order_date"): "a key of archived records",
-    ("report/templates/run.html.j2", "order_date"): "a key of archived records",
     ("settings.py", "order_date"): "a value of the key returns_count_on in params files",
 }
 """Names that a module may hold, with the reason."""

@@ -58,7 +58,7 @@ def test_restated_dates_are_sorted_and_may_be_new(run, attempt):
         {"order_date": "2018-05-01", "before": None, "after": {"orders": 1}},
     ]
     first, second = findings.list_restatements(run(stages=[attempt("quality", details={"restated": restated})]))
-    assert (first.order_date, first.before, first.after) == ("2018-05-01", None, {"orders": 1})
+    assert (first.business_date, first.before, first.after) == ("2018-05-01", None, {"orders": 1})
     assert (second.before, second.after) == ({"orders": 2}, {"orders": 3})
 
 

@@ -96,8 +96,8 @@ class DuckDBEngine:
         self._change_listeners: list[Callable[[str], None]] = []
         """Functions that are called with each name whose definition changes."""
         # A cast to a time zone that is not in this list raises an error.
-        listed = "SELECT string_agg(name, '|') FROM pg_timezone_names() WHERE contains(name, '/')"
-        for statement in list_macro_statements(f"|{self._connection.execute(listed).fetchall()[0][0]}|"):
+        zones = [zone for zone, *_ in self._connection.execute("FROM pg_timezone_names()").fetchall() if "/" in zone]
+        for statement in list_macro_statements(f"|{'|'.join(zones)}|"):
             self._connection.execute(statement)
         self._bound: set[str] = set()
         self._defined: dict[str, _Definition] = {}

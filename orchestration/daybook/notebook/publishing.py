@@ -14,7 +14,7 @@ from daybook.notebook.aggregate import CandidateBasis
 from daybook.notebook.context import Stage
 from daybook.notebook.display import money_as_text
 from daybook.notebook.stale_dates import clear_stale_notes, mark_stale_dates, read_held_dates, release_dates
-from daybook.records.models import RESTATED_DATE
+from daybook.records.models import Restatement
 from daybook.sources.mapping import quote
 
 
@@ -80,11 +80,11 @@ def _find_restated_dates(stage: Stage, contract: Table, version: int, dates: Seq
     stage.engine.refresh(table)
     before, after = ([each.get(day) for day in dates] for each in found)
     return [
-        {
-            RESTATED_DATE: day.isoformat(),
-            "before": old and money_as_text({name: old[name] for name in shown}),
-            "after": new and money_as_text({name: new[name] for name in shown}),
-        }
+        Restatement(
+            business_date=day.isoformat(),
+            before=old and money_as_text({name: old[name] for name in shown}),
+            after=new and money_as_text({name: new[name] for name in shown}),
+        ).to_json()
         for day, old, new in zip(dates, before, after)
         if old != new
     ]

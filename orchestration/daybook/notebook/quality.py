@@ -9,7 +9,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Optional
 
-from daybook.contracts import LAYERS, RobustZScore, Table, load_tables
+from daybook.contracts import LAYERS, Table, load_tables
+from daybook.contracts.model import RobustZScore
 from daybook.engines import DuckDBEngine
 from daybook.errors import NotebookError, StageError
 from daybook.notebook.aggregate import TOUCHED, CandidateBasis, pin_tables, read_touched_dates

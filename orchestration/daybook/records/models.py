@@ -14,9 +14,6 @@ from typing_extensions import Self
 SCHEMA_VERSION = 1
 """Version of the format that this release writes. Raise it when a key is removed or changes its meaning."""
 
-RESTATED_DATE = "order_date"
-"""Key of the date in a restatement, whatever column its table is partitioned by."""
-
 _MOMENT = "UTC, ISO 8601 with milliseconds and Z"
 _AMOUNT = "a decimal as text, in the currency of the cost; null if the price is not known"
 
@@ -182,7 +179,10 @@ class MergeCounts(RecordModel):
 class Restatement(RecordModel):
     """A date whose published figures a run changed."""
 
-    order_date: str = Field(description="The date, YYYY-MM-DD.")
+    # Archived records have this key, whatever column a table is partitioned by.
+    business_date: str = Field(
+        validation_alias="order_date", serialization_alias="order_date", description="The date, YYYY-MM-DD."
+    )
     before: Optional[dict[str, Any]] = Field(default=None, description="Money as decimal text; null: not published.")
     after: Optional[dict[str, Any]] = Field(default=None, description="Like before, for the figures after the run.")
 

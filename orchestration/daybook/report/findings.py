@@ -61,7 +61,7 @@ def order_figures(run: RunRecord) -> Dict[str, Any]:
 
 def list_restatements(run: RunRecord) -> List[Restatement]:
     """Return the other dates whose figures the run changed, ascending."""
-    return sorted(stage_details(run, "quality").restated, key=lambda each: each.order_date)
+    return sorted(stage_details(run, "quality").restated, key=lambda each: each.business_date)
 
 
 def list_figures(restatements: Iterable[Restatement]) -> List[str]:
