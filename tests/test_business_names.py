@@ -161,7 +161,7 @@ def test_allowed_words_are_canonical_names() -> None:
         ("x = 'reordered'", []),
     ],
 )
-def test_the_scan_finds_names_in_texts_and_identifiers(code: str, names: list[str]) -> None:
+def test_scan_finds_names_in_texts_and_identifiers(code: str, names: list[str]) -> None:
     assert sorted({each.name for each in scan(code, canonical_names())}) == names
 
 
@@ -174,7 +174,7 @@ def test_the_scan_finds_names_in_texts_and_identifiers(code: str, names: list[st
         ("{{ line.amount }} reordered", ["amount"]),
     ],
 )
-def test_the_scan_finds_names_in_templates(template: str, names: list[str]) -> None:
+def test_scan_finds_names_in_templates(template: str, names: list[str]) -> None:
     assert [each.name for each in scan_template(template, canonical_names())] == names
 
 

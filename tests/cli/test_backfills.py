@@ -47,7 +47,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), MISTAKES, ids=lambda value: " ".join(value) if len(value) < 9 else "")
-def test_a_mistake_is_one_sentence_and_starts_nothing(
+def test_mistake_is_one_sentence_and_starts_nothing(
     archive: Archive, call: Call, arguments: tuple[str, ...], sentence: str
 ) -> None:
     code, out, err = call(*arguments, answer="y")
@@ -55,7 +55,7 @@ def test_a_mistake_is_one_sentence_and_starts_nothing(
     assert archive.store.keys() == []
 
 
-def test_the_plan_is_shown_and_needs_confirmation(archive: Archive, call: Call) -> None:
+def test_plan_is_shown_and_needs_confirmation(archive: Archive, call: Call) -> None:
     add_run(archive, 1, "SUCCEEDED")
     before = archive.store.keys()
     code, out, _ = call("backfill", *DAYS, answer="n")
@@ -121,7 +121,7 @@ def test_backfills_are_listed_newest_first_with_outcomes(archive: Archive, call:
     assert [each["state"] for each in json.loads(call("backfills", "--json")[1])] == ["open", "closed"]
 
 
-def test_an_open_backfill_is_shown_by_its_dates(archive: Archive, call: Call) -> None:
+def test_open_backfill_is_shown_by_its_dates(archive: Archive, call: Call) -> None:
     name = start_backfill(archive, build_plan(1, 2), {})
     record_refusal(archive, name, day(2), "it is [held] by somebody")
     code, out, _ = call("show", name)

@@ -54,7 +54,7 @@ def test_check_writes_no_files(project, tmp_path, monkeypatch):
     assert set(project.root.rglob("*")) == before
 
 
-def test_a_params_file_with_an_unknown_key_is_found(project):
+def test_params_file_with_an_unknown_key_is_found(project):
     project.replace("params/olist.yaml", "title:", "colour: red\ntitle:")
     (found,) = problems()["params/olist.yaml"]
     assert found.startswith("params/olist.yaml: there is no key 'colour'; the keys are: title, ")
@@ -100,7 +100,7 @@ def test_rule_with_invalid_sql_is_found_with_its_file(project, file, old, new, m
     assert message in found
 
 
-def test_a_landing_contract_without_a_source_is_found(project):
+def test_landing_contract_without_a_source_is_found(project):
     text = (project.root / LANDING).read_text(encoding="utf-8")
     project.write("params/contracts/landing/bakery.yaml", text)
     (found,) = problems()["params/contracts/landing/bakery.yaml"]
@@ -119,7 +119,7 @@ def test_mapping_to_an_unknown_column_is_found(project):
     assert found.startswith("params/sources/olist.yaml: mapping of 'order_items' has a column 'price'; the columns are: ")
 
 
-def test_a_missing_notebook_is_found(project):
+def test_missing_notebook_is_found(project):
     (project.root / NOTEBOOK).unlink()
     assert problems() == {NOTEBOOK: ["3_transform.ipynb is missing; every stage needs its notebook."]}
 
@@ -131,7 +131,7 @@ def test_file_that_is_not_a_notebook_is_found(project, text):
     assert found.startswith("3_transform.ipynb is not a notebook (")
 
 
-def test_a_notebook_with_outputs_is_found(edit):
+def test_notebook_with_outputs_is_found(edit):
     def run(notebook):
         next(cell for cell in notebook.cells if cell.cell_type == "code").execution_count = 1
 
@@ -139,7 +139,7 @@ def test_a_notebook_with_outputs_is_found(edit):
     assert problems() == {NOTEBOOK: ["contains outputs; clear them (Kernel > Restart & Clear) before you commit"]}
 
 
-def test_a_notebook_without_a_title_is_found(edit):
+def test_notebook_without_a_title_is_found(edit):
     edit(lambda notebook: notebook.cells.pop(0))
     assert problems() == {
         NOTEBOOK: ["does not begin with a title; make the first cell markdown that begins with '# '"],
@@ -150,7 +150,7 @@ def _parameters(notebook):
     return next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
 
 
-def test_a_notebook_without_parameters_is_found(edit):
+def test_notebook_without_parameters_is_found(edit):
     edit(lambda notebook: _parameters(notebook).metadata.tags.remove("parameters"))
     assert problems() == {NOTEBOOK: ["3_transform.ipynb has 0 cells tagged 'parameters'; it needs one, the first code cell."]}
 

@@ -33,7 +33,7 @@ def add_run(archive: Archive, day: str, seconds: Optional[int] = 600, execution:
     return run_id
 
 
-def test_a_month_is_summed_by_date_and_part(archive: Archive, call: Call) -> None:
+def test_month_is_summed_by_date_and_part(archive: Archive, call: Call) -> None:
     for day in ("2025-10-31", "2025-11-01", "2025-11-01", "2025-11-02", "2025-12-01"):
         add_run(archive, day)
     code, out, _ = call("cost", "--month", "2025-11")

@@ -89,7 +89,7 @@ def test_lineage_of_an_older_run_is_shown(daybook: Any) -> None:
         (["gold.sales", "--run", "daily-2025-11-01-1"], "There is no run daily-2025-11-01-1; `daybook runs` lists them."),
     ],
 )
-def test_a_mistake_is_one_sentence(daybook: Any, arguments: list[str], message: str) -> None:
+def test_mistake_is_one_sentence(daybook: Any, arguments: list[str], message: str) -> None:
     code, out, err = daybook(*arguments)
     assert (code, out) == (2, "")
     assert message in err

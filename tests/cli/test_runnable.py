@@ -19,7 +19,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("broken", BROKEN)
 @pytest.mark.parametrize("command", [("run", "--date", "2025-11-30"), ("backfill", "2025-11-29", "2025-11-30", "--yes")])
-def test_a_broken_deployment_starts_nothing(
+def test_broken_deployment_starts_nothing(
     project: Project,
     home: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -37,9 +37,7 @@ def test_a_broken_deployment_starts_nothing(
     assert not (home / "archive").exists()
 
 
-def test_an_unknown_source_starts_nothing(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_source_starts_nothing(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["daybook", "run", "--date", "2025-11-30", "--set", "source=nosuch"])
     with pytest.raises(SystemExit) as ended:
         main()

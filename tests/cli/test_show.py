@@ -32,21 +32,21 @@ def add_run(archive: Archive, outcome: str, part_of: Optional[str] = None) -> st
     return run_id
 
 
-def test_a_failed_run_names_the_run_that_published(archive: Archive, call: Call) -> None:
+def test_failed_run_names_the_run_that_published(archive: Archive, call: Call) -> None:
     good, failed = add_run(archive, "SUCCEEDED"), add_run(archive, "FAILED")
     message = f"This run published nothing; readers see the figures that {good} published.\n"
     assert message in call("show", failed)[1]
     assert "published" not in call("show", good)[1]
 
 
-def test_the_list_of_runs_has_figures_of_published_runs_only(archive: Archive, call: Call) -> None:
+def test_list_of_runs_has_figures_of_published_runs_only(archive: Archive, call: Call) -> None:
     add_run(archive, "SUCCEEDED")
     add_run(archive, "FAILED")
     code, out, _ = call("runs", "--json")
     assert (code, out.count('"summary": null'), out.count('"orders": 7')) == (0, 1, 1)
 
 
-def test_an_unusual_day_of_a_backfill_is_noted(archive: Archive, call: Call) -> None:
+def test_unusual_day_of_a_backfill_is_noted(archive: Archive, call: Call) -> None:
     name = start_backfill(archive, BackfillPlan(DAY, DAY, (PlannedDate(run_date=DAY, run_id=f"daily-{DAY}-1"),)), {})
     run_id = add_run(archive, "SUCCEEDED", part_of=name)
     found = UnusualDay(run_date=DAY, severity="warning", warning="net revenue [low] is unusual")

@@ -55,7 +55,7 @@ def test_exit_code_is_0_if_all_latencies_hold(archive: Archive, call: Call) -> N
     assert out.endswith("All 7 tables meet their promised latency at 2025-11-03T09:30+01:00.\n")
 
 
-def test_a_late_table_gives_exit_code_1_and_its_dates(archive: Archive, call: Call) -> None:
+def test_late_table_gives_exit_code_1_and_its_dates(archive: Archive, call: Call) -> None:
     add_run(archive, "2025-11-01")
     add_run(archive, "2025-11-02", waiting=("gold.customer_rfm",))
     code, out, _ = call("status", "--at", "2025-11-04T09:30")

@@ -26,14 +26,14 @@ def test_printed_text_has_no_control_characters(text: str) -> None:
     assert styled_text(text, (text, "red")).plain.replace("\n", "").isprintable()
 
 
-def test_a_listing_escapes_control_characters() -> None:
+def test_listing_escapes_control_characters() -> None:
     shown = repr(Listing(["name\x1b"], [["x\x1b]0;TITLE\x07"]]))
     assert "\x1b" not in shown
     assert r"x\x1b]0;TITLE\x07" in shown
 
 
 @pytest.mark.parametrize("command", ["no-such\x1b[31m"])
-def test_a_usage_error_escapes_control_characters(
+def test_usage_error_escapes_control_characters(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from daybook.cli import main

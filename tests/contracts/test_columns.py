@@ -31,17 +31,17 @@ def test_names_that_differ_in_sql_differ(one: str, other: str) -> None:
     assert column_key(one) != column_key(other)
 
 
-def test_a_stored_name_keeps_its_case() -> None:
+def test_stored_name_keeps_its_case() -> None:
     assert normalize_column_name(f" {DECOMPOSED} ") == SIZE
 
 
 @given(st.text())
-def test_a_stored_name_is_stable_and_never_empty(name: str) -> None:
+def test_stored_name_is_stable_and_never_empty(name: str) -> None:
     assert normalize_column_name(name) and normalize_column_name(normalize_column_name(name)) == normalize_column_name(name)
     assert column_key(normalize_column_name(name)) == column_key(name)
 
 
-def test_the_last_of_equal_names_is_found() -> None:
+def test_last_of_equal_names_is_found() -> None:
     assert find_column(["customer", "b", "Customer"], "CUSTOMER") == "Customer"
     assert find_column(["customer"], "client") is None
 

@@ -174,12 +174,12 @@ def test_invalid_rule_of_a_table_is_reported(visits, added, expected):
         ("{property: rowPosition, value: page}", "table 'visits': the custom property 'rowPosition' is not valid"),
     ],
 )
-def test_a_wrong_custom_property_of_a_table_is_refused(visits, added, expected):
+def test_wrong_custom_property_of_a_table_is_refused(visits, added, expected):
     visits.write(FILE, f"{VISITS}    customProperties: [{added}]\n")
     assert expected in refusal(visits)
 
 
-def test_a_wrong_custom_property_of_a_column_is_refused(visits):
+def test_wrong_custom_property_of_a_column_is_refused(visits):
     visits.replace(FILE, "primaryKeyPosition: 2}", "primaryKeyPosition: 2, customProperties: [{property: odd, value: 1}]}")
     assert "column 'page' has the custom property 'odd'; known are: computed, derived," in refusal(visits)
 
@@ -207,7 +207,7 @@ def test_dates_that_a_table_cannot_affect_are_refused(visits, added, expected):
     assert expected in str(caught.value)
 
 
-def test_a_table_affects_the_dates_of_rows_it_refers_to(visits):
+def test_table_affects_the_dates_of_rows_it_refers_to(visits):
     visits.replace(FILE, "primaryKeyPosition: 2}", "primaryKeyPosition: 2, relationships: [{to: orders.order_id}]}")
     assert [each.dates_of for each in affected_dates(load_table("silver.visits"))] == ["page"]
 
@@ -224,7 +224,7 @@ def test_two_tables_with_a_business_date_are_refused(visits):
         business_date_table()
 
 
-def test_a_figure_is_watched_only_where_a_date_has_one_row(project):
+def test_figure_is_watched_only_where_a_date_has_one_row(project):
     watched = "quality: [{type: custom, engine: daybook, implementation: {rule: robustZScore}}]"
     for name, column in (("category_sales", "units"), ("customer_rfm", "frequency")):
         file = f"params/contracts/gold/{name}.yaml"
@@ -258,12 +258,12 @@ def test_every_gold_table_has_a_latency_of_a_day():
     assert [(each.value, each.element) for each in fresh] == [(1, "daily_sales.order_date")]
 
 
-def test_a_table_needs_a_key(visits):
+def test_table_needs_a_key(visits):
     visits.write(FILE, VISITS.replace("primaryKey: true", "primaryKey: false"))
     assert refusal(visits) == f"{FILE}: no column has primaryKey: true; every table needs a key."
 
 
-def test_a_table_needs_columns(visits):
+def test_table_needs_columns(visits):
     visits.write(FILE, VISITS.split("    properties:")[0] + "    properties: []\n")
     assert refusal(visits).startswith(f"{FILE}: key 'schema.0.properties' is []: it should have at least 1 item")
 
@@ -382,14 +382,14 @@ def test_columns_that_are_equal_in_sql_are_refused(visits, name):
     assert refusal(visits) == f"{FILE}: key 'schema.0': column 'page' appears twice; remove one."
 
 
-def test_a_rule_names_columns_in_any_case(visits):
+def test_rule_names_columns_in_any_case(visits):
     rule = "    quality:\n      - {metric: duplicateValues, mustBe: 0, arguments: {properties: [PAGE, GRÖßE]}}\n"
     visits.write(FILE, VISITS.replace("name: seconds", f"name: {SIZE}") + rule)
     (found,) = load_table("silver.visits").quality
     assert found.arguments.properties == ["page", SIZE]
 
 
-def test_a_query_finds_a_column_in_any_unicode_form(visits):
+def test_query_finds_a_column_in_any_unicode_form(visits):
     rule = f"    quality:\n      - {{name: sized, type: sql, query: 'SELECT max(\"{DECOMPOSED} \") FROM x', mustBe: 1}}\n"
     visits.write(FILE, VISITS.replace("name: seconds", f"name: {DECOMPOSED}") + rule)
     assert load_table("silver.visits").quality[0].query == f'SELECT max("{SIZE}") FROM x'

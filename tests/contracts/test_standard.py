@@ -23,14 +23,14 @@ def name_of(path):
 
 
 @pytest.mark.parametrize("path", CONTRACTS, ids=name_of)
-def test_a_contract_fits_the_published_model(path):
+def test_contract_fits_the_published_model(path):
     contract = OpenDataContractStandard.from_file(str(path))
     assert contract.apiVersion == "v3.1.0"
     assert contract.schema_
 
 
 @pytest.mark.parametrize("path", CONTRACTS, ids=name_of)
-def test_a_contract_fits_the_published_schema(path):
+def test_contract_fits_the_published_schema(path):
     schema = json.loads(OpenDataContractStandard.json_schema())
     validator = jsonschema.Draft201909Validator(schema)
     assert [each.message for each in validator.iter_errors(yaml.safe_load(path.read_text(encoding="utf-8")))] == []

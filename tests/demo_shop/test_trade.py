@@ -123,7 +123,7 @@ def test_top_tenth_of_products_has_about_half_the_sales(history):
     assert len(sold) > 390
 
 
-def test_a_third_of_orders_are_from_returning_customers(history):
+def test_third_of_orders_are_from_returning_customers(history):
     seen = set()
     returning = 0
     for order in history.orders:

@@ -44,12 +44,12 @@ def test_unknown_parameter_is_refused_before_any_write(home: Path) -> None:
     assert not home.exists()
 
 
-def test_an_unknown_stage_is_refused(home: Path) -> None:
+def test_unknown_stage_is_refused(home: Path) -> None:
     with pytest.raises(UsageError, match="There is no stage 'digest'; the stages are: ingest, validate"):
         run_stage("digest", env="local", run_date="2025-11-30", run_id=RUN)
 
 
-def test_a_run_of_another_date_is_refused(home: Path) -> None:
+def test_run_of_another_date_is_refused(home: Path) -> None:
     with pytest.raises(UsageError, match="is not a run of 2025-11-29"):
         run_stage("ingest", env="local", run_date="2025-11-29", run_id=RUN)
 
@@ -489,7 +489,7 @@ def test_only_permanent_failures_write_an_outcome(
     )
 
 
-def test_a_dead_kernel_is_a_fault(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dead_kernel_is_a_fault(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def dies(*_: Any, **__: Any) -> None:
         raise DeadKernelError("Kernel died")
 
@@ -521,7 +521,7 @@ def job(monkeypatch: pytest.MonkeyPatch, stage: str, *arguments: str, run_id: st
     return None
 
 
-def test_the_job_ends_normally_after_a_permanent_failure(
+def test_job_ends_normally_after_a_permanent_failure(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("papermill.execute_notebook", failing("MissingFileError"))
@@ -563,7 +563,7 @@ def test_job_fails_if_its_outcome_cannot_be_written(
     assert not home.exists()
 
 
-def test_a_fault_before_the_notebook_is_retried(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fault_before_the_notebook_is_retried(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise StorageError("The disk is full; free some space.")
 

@@ -136,7 +136,7 @@ def two_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, P
     yield root, home
 
 
-def test_a_renamed_column_keeps_its_values(renamed: Shop) -> None:
+def test_renamed_column_keeps_its_values(renamed: Shop) -> None:
     assert renamed.orders() == [
         ("A1", renamed.key_of("900021"), datetime(2025, 11, 1, 11, tzinfo=timezone.utc), "paid"),
         ("S1", renamed.key_of("900131"), NOON, "paid"),
@@ -153,7 +153,7 @@ def test_erase_finds_customers_of_both_spellings(renamed: Shop) -> None:
     assert [key for _, key, *_ in renamed.orders()] == [None, None, renamed.key_of("900132")]
 
 
-def test_a_renamed_required_column_is_present(shop: Shop) -> None:
+def test_renamed_required_column_is_present(shop: Shop) -> None:
     shop.project.replace(CONTRACT, "{name: status, logicalType: string,", "{name: status, required: true, logicalType: string,")
     shop.land(DAY1, "day1")
     assert shop.run(DAY1) == "SUCCEEDED"
@@ -163,14 +163,14 @@ def test_a_renamed_required_column_is_present(shop: Shop) -> None:
     assert [status for *_, status in shop.orders()] == ["paid"] * 3
 
 
-def test_a_header_may_differ_from_the_contract(shop: Shop) -> None:
+def test_header_may_differ_from_the_contract(shop: Shop) -> None:
     shop.land(DAY2, "day2", ("Customer", " CUSTOMER "), ("Shipped_At", "shipped_AT"), ("status", '"Status "'))
     assert shop.run(DAY2) == "SUCCEEDED"
     assert shop.orders()[0] == ("S1", shop.key_of("900131"), NOON, "paid")
     assert shop.rows("SELECT customer FROM bronze.orders ORDER BY 1") == [("900131",), ("900132",)]
 
 
-def test_a_non_ascii_column_may_be_renamed(shop: Shop) -> None:
+def test_non_ascii_column_may_be_renamed(shop: Shop) -> None:
     composed, decomposed = "Käufer", unicodedata.normalize("NFD", "Käufer")
     for file in (CONTRACT, SOURCE):
         text = (shop.project.root / file).read_text(encoding="utf-8")
@@ -199,7 +199,7 @@ SILVER = {
 }
 
 
-def test_a_renamed_column_of_a_table_keeps_its_values(shop: Shop) -> None:
+def test_renamed_column_of_a_table_keeps_its_values(shop: Shop) -> None:
     customers = "  customers:\n    - from: orders\n      columns: {customer_key: customer, version_at: updated_at}\n"
     shop.project.replace(SOURCE, "  order_items:\n", f"{customers}  order_items:\n")
     shop.land(DAY1, "day1")

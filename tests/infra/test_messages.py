@@ -63,7 +63,7 @@ def test_other_services_cannot_publish(foundation: Template) -> None:
 # -- undelivered events ---------------------------------------------------------------------------------------------------
 
 
-def test_an_unpublished_event_is_retried_and_kept() -> None:
+def test_unpublished_event_is_retried_and_kept() -> None:
     watch = Template("watch")
     queue = watch.resources["BadEndsQueue"]["Properties"]
     arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue['QueueName']}"

@@ -33,13 +33,13 @@ def killed(*_: Any) -> NoReturn:
 # Merging by key
 
 
-def test_a_merge_counts_what_it_did(lake: Lake) -> None:
+def test_merge_counts_what_it_did(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1)), landed_on=FIRST)
     again = products(FIRST, Version("a", "Ant II", 2), Version("c", "Cat", 1))
     assert merge(lake, PRODUCTS, again, landed_on=FIRST) == {"inserted": 1, "updated": 1, "deleted": 1}
 
 
-def test_the_newest_version_of_a_row_wins_whichever_lands_last(lake: Lake) -> None:
+def test_newest_version_of_a_row_wins_whichever_lands_last(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(SECOND, Version("a", "new", 9)), landed_on=SECOND)
     merge(lake, PRODUCTS, products(FIRST, Version("a", "old", 1)), landed_on=FIRST)
     assert read_rows(lake, "silver.products", "name", "landed_on") == [("new", SECOND)]
@@ -51,20 +51,20 @@ def test_of_equal_versions_that_of_the_later_date_wins(lake: Lake) -> None:
     assert read_rows(lake, "silver.products", "name", "landed_on") == [(f"of {SECOND}", SECOND)]
 
 
-def test_a_date_landed_again_corrected_replaces_what_it_brought(lake: Lake) -> None:
+def test_date_landed_again_corrected_replaces_what_it_brought(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1)), landed_on=FIRST)
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Aunt", 1)), landed_on=FIRST)
     assert read_rows(lake, "silver.products", "product_id", "name") == [("a", "Aunt")]
 
 
-def test_a_corrected_date_leaves_what_other_dates_brought(lake: Lake) -> None:
+def test_corrected_date_leaves_what_other_dates_brought(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), landed_on=FIRST)
     merge(lake, PRODUCTS, products(SECOND, Version("b", "Bee", 1)), landed_on=SECOND)
     merge(lake, PRODUCTS, products(SECOND), landed_on=SECOND)
     assert read_rows(lake, "silver.products", "product_id") == [("a",)]
 
 
-def test_an_unchanged_merge_makes_no_new_version(lake: Lake) -> None:
+def test_unchanged_merge_makes_no_new_version(lake: Lake) -> None:
     rows = products(FIRST, Version("a", "Ant", 1))
     merge(lake, PRODUCTS, rows, landed_on=FIRST)
     before = lake.version("silver.products")
@@ -72,20 +72,20 @@ def test_an_unchanged_merge_makes_no_new_version(lake: Lake) -> None:
     assert lake.version("silver.products") == before
 
 
-def test_a_value_that_becomes_null_is_a_change(lake: Lake) -> None:
+def test_value_that_becomes_null_is_a_change(lake: Lake) -> None:
     merge(lake, CUSTOMERS, customers(FIRST, "a", city="Ulm"), landed_on=FIRST)
     assert merge(lake, CUSTOMERS, customers(FIRST, "a", city=None), landed_on=FIRST)["updated"] == 1
     assert read_rows(lake, "silver.customers", "city") == [(None,)]
 
 
-def test_a_merge_leaves_the_first_order_date_alone(lake: Lake) -> None:
+def test_merge_leaves_the_first_order_date_alone(lake: Lake) -> None:
     merge(lake, CUSTOMERS, customers(FIRST, "a"), landed_on=FIRST)
     lake.update_column(CUSTOMERS, customers(FIRST, "a", first=FIRST), "first_order_date")
     merge(lake, CUSTOMERS, customers(SECOND, "a", city="Ulm", first=SECOND), landed_on=SECOND)
     assert read_rows(lake, "silver.customers", "city", "first_order_date") == [("Ulm", FIRST)]
 
 
-def test_new_customers_come_with_their_first_order_date_beside_changed_ones(lake: Lake) -> None:
+def test_new_customers_get_their_first_order_date(lake: Lake) -> None:
     merge(lake, CUSTOMERS, customers(FIRST, "a", "b", first=FIRST), landed_on=FIRST)
     assert read_rows(lake, "silver.customers", "customer_key", "first_order_date") == [("a", FIRST), ("b", FIRST)]
     rows = customers(SECOND, "a", "c", city="Ulm", first=SECOND)
@@ -114,7 +114,7 @@ def test_threads_that_merge_different_dates_lose_nothing(root: str, waits: list[
 # What a date withdraws
 
 
-def test_a_date_that_no_longer_brings_a_row_gives_way_to_the_version_it_had_superseded(lake: Lake) -> None:
+def test_withdrawn_row_restores_the_superseded_version(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1)), landed_on=FIRST)
     merge(lake, PRODUCTS, products(SECOND, Version("a", "second", 2)), landed_on=SECOND)
     merge(lake, PRODUCTS, products(THIRD, Version("a", "third", 3)), landed_on=THIRD)
@@ -122,21 +122,21 @@ def test_a_date_that_no_longer_brings_a_row_gives_way_to_the_version_it_had_supe
     assert read_rows(lake, "silver.products", "name", "landed_on") == [("second", SECOND)]
 
 
-def test_a_date_that_brings_an_older_version_than_before_gives_way_too(lake: Lake) -> None:
+def test_older_version_of_a_date_restores_other_dates_rows(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 5)), landed_on=FIRST)
     merge(lake, PRODUCTS, products(SECOND, Version("a", "by mistake", 9)), landed_on=SECOND)
     merge(lake, PRODUCTS, products(SECOND, Version("a", "as it is", 2)), landed_on=SECOND)
     assert read_rows(lake, "silver.products", "name", "landed_on") == [("first", FIRST)]
 
 
-def test_a_row_brought_again_after_it_was_withdrawn_counts_again(lake: Lake) -> None:
+def test_row_brought_again_after_it_was_withdrawn_counts_again(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1)), landed_on=FIRST)
     for rows in (products(SECOND, Version("a", "second", 2)), products(SECOND), products(SECOND, Version("a", "second", 2))):
         merge(lake, PRODUCTS, rows, landed_on=SECOND)
     assert read_rows(lake, "silver.products", "name") == [("second",)]
 
 
-def test_what_was_withdrawn_before_a_crash_is_looked_up_again_by_the_next_try(lake: Lake, monkeypatch: Any) -> None:
+def test_retry_finds_rows_withdrawn_before_a_crash(lake: Lake, monkeypatch: Any) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1)), landed_on=FIRST)
     merge(lake, PRODUCTS, products(SECOND, Version("a", "second", 2)), landed_on=SECOND)
     with monkeypatch.context() as patch:
@@ -148,7 +148,7 @@ def test_what_was_withdrawn_before_a_crash_is_looked_up_again_by_the_next_try(la
     assert read_rows(lake, "silver.products", "name") == [("first",)]
 
 
-def test_a_version_kept_by_another_date_while_a_row_is_withdrawn_is_found(lake: Lake, monkeypatch: Any) -> None:
+def test_withdrawal_finds_a_concurrently_kept_version(lake: Lake, monkeypatch: Any) -> None:
     """The other date finds the row still newer than its own, and leaves it: the withdrawing one has to look again."""
     merge(lake, PRODUCTS, products(SECOND, Version("a", "second", 2)), landed_on=SECOND)
     write = merging._commit_changes
@@ -164,7 +164,7 @@ def test_a_version_kept_by_another_date_while_a_row_is_withdrawn_is_found(lake: 
     assert read_rows(lake, "silver.products", "name") == [("first",)]
 
 
-def test_of_two_dates_that_bring_a_new_row_at_once_the_second_finds_that_of_the_first(lake: Lake, monkeypatch: Any) -> None:
+def test_concurrent_new_row_is_found_by_the_second_date(lake: Lake, monkeypatch: Any) -> None:
     """Neither replaces a file of the other."""
     write = merging._commit_changes
 
@@ -242,27 +242,27 @@ def ordered(lake: Lake) -> dict[str, str]:
     return found
 
 
-def test_a_newer_group_replaces_all_rows_of_the_older(lake: Lake) -> None:
+def test_newer_group_replaces_all_rows_of_the_older(lake: Lake) -> None:
     merged(lake, FIRST, Lines("o", 1, "abc"), Lines("p", 1, "a"))
     counts = merged(lake, SECOND, Lines("o", 1, "ad"))
     assert counts == {"inserted": 0, "updated": 2, "deleted": 1}
     assert ordered(lake) == {"o": "ad", "p": "a"}
 
 
-def test_an_older_group_adds_no_row(lake: Lake) -> None:
+def test_older_group_adds_no_row(lake: Lake) -> None:
     merged(lake, SECOND, Lines("o", 1, "a"))
     assert merged(lake, FIRST, Lines("o", 1, "abc")) == {"inserted": 0, "updated": 0, "deleted": 0}
     merged(lake, THIRD, Lines("o", 0, "xy"))
     assert ordered(lake) == {"o": "a"}
 
 
-def test_a_group_landed_again_with_fewer_rows_loses_them(lake: Lake) -> None:
+def test_group_landed_again_with_fewer_rows_loses_them(lake: Lake) -> None:
     merged(lake, FIRST, Lines("o", 1, "abc"))
     assert merged(lake, FIRST, Lines("o", 1, "ab"))["deleted"] == 1
     assert ordered(lake) == {"o": "ab"}
 
 
-def test_a_withdrawn_group_gives_way_to_the_one_before(lake: Lake) -> None:
+def test_withdrawn_group_gives_way_to_the_one_before(lake: Lake) -> None:
     merged(lake, FIRST, Lines("o", 1, "abc"))
     merged(lake, SECOND, Lines("o", 1, "d"))
     merged(lake, SECOND)
@@ -271,7 +271,7 @@ def test_a_withdrawn_group_gives_way_to_the_one_before(lake: Lake) -> None:
     assert ordered(lake) == {}
 
 
-def test_an_unchanged_group_makes_no_new_version(lake: Lake) -> None:
+def test_unchanged_group_makes_no_new_version(lake: Lake) -> None:
     merged(lake, FIRST, Lines("o", 1, "abc"))
     before = lake.version("silver.order_items")
     assert merged(lake, FIRST, Lines("o", 1, "abc")) == {"inserted": 0, "updated": 0, "deleted": 0}
@@ -399,7 +399,7 @@ class Interrupted(Lake):
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(_histories())
-def test_dates_in_any_order_again_and_in_the_middle_of_each_other_leave_the_newest_of_all(
+def test_any_order_and_interleaving_leave_the_newest_rows(
     tmp_path_factory: pytest.TempPathFactory, waits: list[float], history: list[Delivery]
 ) -> None:
     root = str(tmp_path_factory.mktemp("lake"))
@@ -428,7 +428,7 @@ def test_exports_in_any_order_leave_each_orders_newest_lines(
     assert ordered(Lake(root)) == {order: products for order, (_, _, products) in newest.items()}
 
 
-def test_a_merge_reads_no_file_whose_keys_lie_elsewhere(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_merge_reads_no_file_whose_keys_lie_elsewhere(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     for day, key in ((FIRST, "a"), (SECOND, "k"), (THIRD, "t")):
         merge(lake, PRODUCTS, products(day, Version(key, "Old", 1)), landed_on=day)
     execute, counted = TableMerger.execute, []
@@ -443,9 +443,7 @@ def test_a_merge_reads_no_file_whose_keys_lie_elsewhere(lake: Lake, monkeypatch:
 # Other writers
 
 
-def test_a_commit_that_met_another_is_tried_again_on_the_newest_version(
-    lake: Lake, waits: list[float], monkeypatch: Any
-) -> None:
+def test_conflicting_commit_is_retried_on_the_newest_version(lake: Lake, waits: list[float], monkeypatch: Any) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), landed_on=FIRST)
     build = DeltaTable.merge
     tries = itertools.count(1)

@@ -33,7 +33,7 @@ def figures(overrides: dict[str, str]) -> tuple[Any, ...]:
     return row
 
 
-def test_a_new_definition_of_sold_is_published(session: Session, project: Project, overrides: dict[str, str]) -> None:
+def test_new_definition_of_sold_is_published(session: Session, project: Project, overrides: dict[str, str]) -> None:
     assert session.run_day(DAY, 1, overrides) == "SUCCEEDED"
     before = figures(overrides)
     project.replace(
@@ -47,7 +47,7 @@ def test_a_new_definition_of_sold_is_published(session: Session, project: Projec
     assert Decimal(0) < gross < before[1]
 
 
-def test_a_new_definition_of_counted_orders_is_published(session: Session, project: Project, overrides: dict[str, str]) -> None:
+def test_new_definition_of_counted_orders_is_published(session: Session, project: Project, overrides: dict[str, str]) -> None:
     project.replace(
         NOTEBOOK,
         "status NOT IN ('cancelled', 'unavailable', 'adjustment') AS is_counted",
@@ -81,14 +81,14 @@ def test_gold_that_differs_from_the_definitions_is_rejected(
     assert not any(each["waivable"] for each in refused)
 
 
-def test_the_report_shows_the_definitions(session: Session, overrides: dict[str, str]) -> None:
+def test_report_shows_the_definitions(session: Session, overrides: dict[str, str]) -> None:
     assert session.run_day(DAY, 1, overrides) == "SUCCEEDED"
     shown = session.value("audit.shared_definitions")
     assert list(shown.facts) == ["all_orders", "all_lines"]
     assert "AS is_sold" in shown.facts["all_lines"]
 
 
-def test_a_notebook_without_reconciliation_publishes_nothing(
+def test_notebook_without_reconciliation_publishes_nothing(
     session: Session, project: Project, overrides: dict[str, str]
 ) -> None:
     project.replace("notebooks/5_quality.ipynb", "quality.reconcile(stage, audit, ", "dict(")

@@ -44,7 +44,7 @@ def test_listing_without_rows_keeps_its_columns() -> None:
     assert lines(shown) == [["name", "orders"], ["----", "------"], ["0", "rows"]]
 
 
-def test_a_percent_column_is_shown_in_percent() -> None:
+def test_percent_column_is_shown_in_percent() -> None:
     assert lines(Listing(["share", "other"], [(0.5, 0.5)], percent=["share"]))[2] == ["50.0%", "0.50"]
 
 

@@ -92,5 +92,5 @@ def test_parser_error_is_noted_and_does_not_fail(stage: Stage, monkeypatch: pyte
     assert details["lineage_gaps"] == ["The lineage of gold.payment_mix cannot be read (RecursionError); simplify its query."]
 
 
-def test_a_stage_that_defines_no_table_records_no_lineage(stage: Stage) -> None:
+def test_stage_that_defines_no_table_records_no_lineage(stage: Stage) -> None:
     assert "lineage" not in recorded(stage, "quality", best="SELECT orders FROM gold.daily_sales")

@@ -75,7 +75,7 @@ def test_show_tables_lists_the_views_of_the_notebook(opened: Any, stage: Stage) 
     assert {"mine", "numbers", "silver.orders"} <= set(names)
 
 
-def test_a_quiet_cell_shows_nothing(opened: Any, stage: Stage) -> None:
+def test_quiet_cell_shows_nothing(opened: Any, stage: Stage) -> None:
     assert opened.value("%%sql --quiet\nSELECT n FROM numbers") is None
 
 
@@ -84,13 +84,13 @@ def test_shares_are_shown_in_percent(opened: Any, stage: Stage) -> None:
     assert shown.percent == ["share", "month_1_retention"]
 
 
-def test_a_wrong_query_raises_one_sentence(opened: Any, stage: Stage) -> None:
+def test_wrong_query_raises_one_sentence(opened: Any, stage: Stage) -> None:
     error = opened.error("%%sql\nSELECT missing FROM numbers")
     assert isinstance(error, SqlError)
     assert str(error).startswith('Binder Error: Referenced column "missing" not found')
 
 
-def test_a_query_that_fails_while_it_runs_raises_one_sentence(opened: Any, stage: Stage) -> None:
+def test_query_that_fails_while_it_runs_raises_one_sentence(opened: Any, stage: Stage) -> None:
     error = opened.error("%%sql\nSELECT CAST(text AS INTEGER) FROM numbers")
     assert isinstance(error, SqlError)
     assert "\n" not in str(error)
@@ -119,7 +119,7 @@ def test_sql_without_open_stage_is_refused(session: Any) -> None:
 # Naming a query
 
 
-def test_a_named_query_can_be_read_by_later_cells(opened: Any, stage: Stage) -> None:
+def test_named_query_can_be_read_by_later_cells(opened: Any, stage: Stage) -> None:
     shown = opened.value("%%sql few\nSELECT n FROM numbers WHERE n < 3 ORDER BY n;")
     assert rows(shown) == [(0,), (1,), (2,)]
     assert shown.total == 3
@@ -131,7 +131,7 @@ def test_named_query_with_limit_shows_its_total(opened: Any, stage: Stage) -> No
     assert opened.value("%%sql few\nSELECT n FROM numbers LIMIT 12").total == 12
 
 
-def test_a_quiet_named_query_has_its_name(opened: Any, stage: Stage) -> None:
+def test_quiet_named_query_has_its_name(opened: Any, stage: Stage) -> None:
     assert opened.value("%%sql silver.orders --quiet\nSELECT n FROM numbers") is None
     assert stage.engine.is_defined("silver.orders")
 
@@ -153,12 +153,12 @@ def test_a_quiet_named_query_has_its_name(opened: Any, stage: Stage) -> None:
         ("'x'", "n = 7 AND {{ value }} = 'x' AND {{ value.upper() }} = 'X'"),
     ],
 )
-def test_an_expression_in_braces_becomes_its_value(opened: Any, stage: Stage, value: str, condition: str) -> None:
+def test_expression_in_braces_becomes_its_value(opened: Any, stage: Stage, value: str, condition: str) -> None:
     opened.value(f"value = {value}")
     assert rows(opened.value(f"%%sql\nSELECT n FROM numbers WHERE {condition}")) == [(7,)]
 
 
-def test_a_value_cannot_break_out_of_its_quotes(opened: Any, stage: Stage) -> None:
+def test_value_cannot_break_out_of_its_quotes(opened: Any, stage: Stage) -> None:
     opened.value('value = "\' OR 1 = 1 --"')
     assert rows(opened.value("%%sql\nSELECT n FROM numbers WHERE text = {{ value }}")) == []
 
@@ -203,13 +203,13 @@ def test_values_become_literals_of_their_type(opened: Any, stage: Stage, value: 
         ("1 /* {{ nothing }} $nothing */", 1),
     ],
 )
-def test_a_dollar_name_becomes_its_value(opened: Any, stage: Stage, sql: str, value: Any) -> None:
+def test_dollar_name_becomes_its_value(opened: Any, stage: Stage, sql: str, value: Any) -> None:
     opened.value('mine = "it\'s mine"')
     assert rows(opened.value(f"%%sql\nSELECT {sql}")) == [(value,)]
 
 
 @pytest.mark.parametrize(("name", "hint"), [("run_dat", "did you mean $run_date?"), ("zzzz", "assign it in a cell")])
-def test_an_unknown_dollar_name_is_refused(opened: Any, stage: Stage, name: str, hint: str) -> None:
+def test_unknown_dollar_name_is_refused(opened: Any, stage: Stage, name: str, hint: str) -> None:
     error = opened.error(f"%%sql\nSELECT ${name}")
     assert isinstance(error, UsageError)
     assert str(error).startswith(f"%%sql: ${name} is no parameter, variable or setting")
@@ -236,14 +236,14 @@ def test_as_gives_a_data_frame_of_all_rows(opened: Any, stage: Stage) -> None:
     assert frame.n.sum() == 300
 
 
-def test_a_quiet_frame_and_a_named_one(opened: Any, stage: Stage) -> None:
+def test_quiet_frame_and_a_named_one(opened: Any, stage: Stage) -> None:
     assert opened.value("%%sql few --as frame --quiet\nSELECT n FROM numbers WHERE n < 3") is None
     assert len(opened.shell.user_ns["frame"]) == 3
     assert stage.engine.is_defined("few")
 
 
 @pytest.mark.parametrize("name", ["1st", "a.b", "class"])
-def test_a_frame_needs_a_python_name(opened: Any, stage: Stage, name: str) -> None:
+def test_frame_needs_a_python_name(opened: Any, stage: Stage, name: str) -> None:
     error = opened.error(f"%%sql --as {name}\nSELECT 1")
     assert isinstance(error, UsageError)
     assert "the DataFrame needs a Python name" in str(error)

@@ -125,7 +125,7 @@ def two_days(shop: Shop) -> Shop:
     return shop
 
 
-def test_a_table_is_added_by_cells_and_contracts_alone(two_days: Shop) -> None:
+def test_table_is_added_by_cells_and_contracts_alone(two_days: Shop) -> None:
     assert not [each for each in check_project() if each.problems]
     assert two_days.rows("SELECT shipment_id, order_id, carrier FROM silver.shipments ORDER BY 1") == [
         ("S1", "A", "DHL"),
@@ -134,7 +134,7 @@ def test_a_table_is_added_by_cells_and_contracts_alone(two_days: Shop) -> None:
     assert two_days.sales() == [(EARLY, "DHL", 1, 30), (DAY, "UPS", 1, 30)]
 
 
-def test_a_late_shipment_restates_the_date_of_its_order(two_days: Shop) -> None:
+def test_late_shipment_restates_the_date_of_its_order(two_days: Shop) -> None:
     two_days.land_day(LATE, {"D": "bob"}, (f"S3,B,UPS,bob,1,{LATE} 10:00:00 +0000",))
     assert two_days.run(LATE) == "SUCCEEDED"
     assert two_days.sales() == [(EARLY, "DHL", 1, 30), (EARLY, "UPS", 1, 30), (DAY, "UPS", 1, 30)]
@@ -142,7 +142,7 @@ def test_a_late_shipment_restates_the_date_of_its_order(two_days: Shop) -> None:
     assert stages.current.details["published_dates"] == [EARLY, LATE]
 
 
-def test_a_change_that_gold_does_not_read_restates_nothing(two_days: Shop) -> None:
+def test_change_that_gold_does_not_read_restates_nothing(two_days: Shop) -> None:
     two_days.land_day(LATE, {"D": "bob"}, (f"S1,A,DHL,ann,9.5,{LATE} 10:00:00 +0000",))
     assert two_days.run(LATE) == "SUCCEEDED"
     assert two_days.rows("SELECT weight_kg FROM silver.shipments WHERE shipment_id = 'S1'") == [(Decimal("9.5"),)]
@@ -157,7 +157,7 @@ def test_landed_rows_are_validated_by_the_landing_contract(two_days: Shop) -> No
     assert two_days.rows(f"SELECT count(*) FROM quarantine.shipments WHERE run_date = DATE '{LATE}'") == [(1,)]
 
 
-def test_a_row_that_breaks_the_silver_contract_stops_the_date(two_days: Shop) -> None:
+def test_row_that_breaks_the_silver_contract_stops_the_date(two_days: Shop) -> None:
     two_days.land_day(LATE, {"D": "bob"}, (f"S4,D,Pigeon,bob,3,{LATE} 10:00:00 +0000",))
     assert two_days.run(LATE) == "REJECTED"
     assert two_days.sales() == [(EARLY, "DHL", 1, 30), (DAY, "UPS", 1, 30)]
@@ -192,7 +192,7 @@ def test_lineage_leads_from_gold_to_landed_columns(two_days: Shop) -> None:
     assert "silver.orders.order_date" in found["silver.customers"]["columns"]["first_order_date"]
 
 
-def test_an_erased_person_leaves_the_new_table(two_days: Shop) -> None:
+def test_erased_person_leaves_the_new_table(two_days: Shop) -> None:
     ann = make_pseudonym(load_keys(two_days.settings.pii_key), "ann")
     assert (ann,) in two_days.rows("SELECT recipient_key FROM silver.shipments")
     erase(two_days.settings, "ann", "asked to be", mark_stale_dates)

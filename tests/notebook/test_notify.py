@@ -155,7 +155,7 @@ def published_before(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["FAILED", "REJECTED"])
-def test_a_run_without_figures_names_the_run_that_published(archive: Archive, outcome: str) -> None:
+def test_run_without_figures_names_the_run_that_published(archive: Archive, outcome: str) -> None:
     published_before(archive)
     refused = attempt("validate", outcome, reasons=["no"], failure={"cell": 1, "source": "x", "exception": "E", "message": "m"})
     caught = CAUGHT if outcome == "FAILED" else "null"
@@ -165,7 +165,7 @@ def test_a_run_without_figures_names_the_run_that_published(archive: Archive, ou
     assert "7 orders" not in shown
 
 
-def test_the_commands_of_a_message_have_the_runs_overrides(archive: Archive) -> None:
+def test_commands_of_a_message_have_the_runs_overrides(archive: Archive) -> None:
     refused = attempt("validate", "REJECTED", reasons=["no"])
     details, _ = run_notify(archive, refused, overrides={"tell": "always"})
     assert f"daybook run --date {DAY} --env local --set tell=always " in details["message"]["body"]

@@ -17,7 +17,7 @@ def test_parameters_are_read_with_their_defaults() -> None:
     assert read_declared_parameters(build_notebook(), "n.ipynb") == {"env": "local", "rows": 1}
 
 
-def test_a_notebook_without_a_parameters_cell_is_refused() -> None:
+def test_notebook_without_a_parameters_cell_is_refused() -> None:
     with pytest.raises(NotebookError, match=r"n\.ipynb has 0 cells tagged 'parameters'; it needs one, the first code cell\."):
         read_declared_parameters(new_notebook(cells=[new_code_cell("x = 1")]), "n.ipynb")
 
@@ -29,17 +29,17 @@ def test_parameters_must_be_the_first_code_cell() -> None:
         read_declared_parameters(late, "n.ipynb")
 
 
-def test_a_parameters_cell_that_computes_is_refused() -> None:
+def test_parameters_cell_that_computes_is_refused() -> None:
     with pytest.raises(NotebookError, match="may only hold lines such as name = 'text'"):
         read_declared_parameters(build_notebook("env = open('x').read()"), "n.ipynb")
 
 
-def test_an_unknown_parameter_is_refused_with_the_known_ones() -> None:
+def test_unknown_parameter_is_refused_with_the_known_ones() -> None:
     with pytest.raises(NotebookError, match=r"n\.ipynb has no parameter 'evn'; its parameters are: env, rows\."):
         check_parameters(build_notebook(), "n.ipynb", {"evn": "local"})
 
 
-def test_a_mistyped_parameter_is_refused() -> None:
+def test_mistyped_parameter_is_refused() -> None:
     with pytest.raises(NotebookError, match=r"n\.ipynb: parameter rows is '1', a str; it must be a int\."):
         check_parameters(build_notebook(), "n.ipynb", {"rows": "1"})
 
@@ -93,7 +93,7 @@ def test_injected_unknown_parameter_is_refused() -> None:
         (None, "n.ipynb is missing; every stage needs its notebook."),
     ],
 )
-def test_a_file_that_is_no_notebook_is_refused(tmp_path: Path, text: Optional[str], message: str) -> None:
+def test_file_that_is_no_notebook_is_refused(tmp_path: Path, text: Optional[str], message: str) -> None:
     path = tmp_path / "n.ipynb"
     if text is not None:
         path.write_text(text)

@@ -70,7 +70,7 @@ def test_line_is_the_median_of_the_days_before(before: list[int], median: float)
     assert f"median {median}" in texts(axes)
 
 
-def test_a_first_day_has_no_median() -> None:
+def test_first_day_has_no_median() -> None:
     axes = axes_of(revenue([(DAY, 10)]))
     assert len(axes.lines) == 0
     assert len(axes.patches) == 1

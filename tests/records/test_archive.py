@@ -56,12 +56,12 @@ def content(archive: Archive) -> dict[str, bytes]:
 # Run ids
 
 
-def test_the_first_run_of_a_date_is_number_one(archive: Archive) -> None:
+def test_first_run_of_a_date_is_number_one(archive: Archive) -> None:
     assert archive.start_run(DAY, {}) == RUN
     assert names(archive) == ["started.json"]
 
 
-def test_the_next_run_of_a_date_has_the_next_number(archive: Archive) -> None:
+def test_next_run_of_a_date_has_the_next_number(archive: Archive) -> None:
     assert [archive.start_run(DAY, {}) for _ in range(11)][-2:] == ["daily-2025-11-30-10", "daily-2025-11-30-11"]
 
 
@@ -128,7 +128,7 @@ def test_record_has_the_digests_of_notebook_and_page(archive: Archive) -> None:
     assert stored.html == ArchivedFile(file="1_ingest.attempt-1.html", sha256=sha256(b"page"))
 
 
-def test_an_attempt_is_never_overwritten(archive: Archive) -> None:
+def test_attempt_is_never_overwritten(archive: Archive) -> None:
     archive.write_attempt(attempt(outcome="FAILED"), b"first", b"first")
     before = content(archive)
     with pytest.raises(ArchiveError) as caught:
@@ -167,7 +167,7 @@ def test_attempts_of_runs_1_and_10_are_separate(archive: Archive) -> None:
     assert archive.attempts(RUN) == []
 
 
-def test_a_claim_without_a_record_is_an_abandoned_attempt(archive: Archive) -> None:
+def test_claim_without_a_record_is_an_abandoned_attempt(archive: Archive) -> None:
     archive.claim_attempt(RUN, "ingest", {"scratch": "one"})
     archive.write_attempt(attempt(), b"", b"")
     archive.claim_attempt(RUN, "validate", {"scratch": "two"})
@@ -225,7 +225,7 @@ def test_resumed_run_is_running_again(archive: Archive) -> None:
     assert archive.run(RUN).outcome == "FAILED"
 
 
-def test_a_run_with_a_closing_record_is_closed(archive: Archive) -> None:
+def test_run_with_a_closing_record_is_closed(archive: Archive) -> None:
     archive.start_run(DAY, {})
     archive.write_run(run_record(RUN, "SUCCEEDED"))
     assert archive.run(RUN).to_json() == {
@@ -259,7 +259,7 @@ def test_history_of_a_run_is_its_newest(archive: Archive) -> None:
     assert names(archive) == ["history.jsonl", "history.redrive-1.jsonl"]
 
 
-def test_a_run_without_archived_events_has_no_history(archive: Archive) -> None:
+def test_run_without_archived_events_has_no_history(archive: Archive) -> None:
     assert archive.history(RUN) == []
 
 
@@ -360,7 +360,7 @@ def test_records_are_indented_json_without_escapes() -> None:
     assert serialize_record({"stadt": "Köln", "day": DAY}) == '{\n  "stadt": "Köln",\n  "day": "2025-11-30"\n}\n'.encode()
 
 
-def test_a_digest_is_sha_256() -> None:
+def test_digest_is_sha_256() -> None:
     assert sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
@@ -382,7 +382,7 @@ def test_files_of_an_attempt_begin_with_the_notebook_name() -> None:
         ({"cell": None, "exception": None, "message": "cut off"}, "transform failed (attempt 2): cut off"),
     ],
 )
-def test_a_failure_is_one_sentence(failure: dict[str, Any], sentence: str) -> None:
+def test_failure_is_one_sentence(failure: dict[str, Any], sentence: str) -> None:
     assert describe_failure(attempt("transform", 2, failure=failure)) == sentence
 
 

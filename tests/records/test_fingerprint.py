@@ -57,7 +57,7 @@ def test_unchanged_checkout_has_its_commit(checkout: Path) -> None:
     assert found["dirty"] is False
 
 
-def test_a_changed_file_makes_the_checkout_dirty(checkout: Path) -> None:
+def test_changed_file_makes_the_checkout_dirty(checkout: Path) -> None:
     (checkout / "orchestration" / "daily.asl.json").write_bytes(b'{"Comment": "mine"}\n')
     assert code_version()["dirty"] is True
 
@@ -87,7 +87,7 @@ def test_folder_in_another_checkout_has_no_commit(checkout: Path, monkeypatch: p
     assert code_version()["commit"] is None
 
 
-def test_a_repository_without_commits_has_no_commit(checkout: Path) -> None:
+def test_repository_without_commits_has_no_commit(checkout: Path) -> None:
     shutil.rmtree(checkout / ".git")
     git(checkout, "init", "--quiet")
     found = code_version()
@@ -171,7 +171,7 @@ def test_notify_notebook_does_not_count(differs, project) -> None:
     )
 
 
-def test_the_fingerprint_reads_no_source_code(differs, project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_reads_no_source_code(differs, project, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     read_bytes = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
@@ -179,7 +179,7 @@ def test_the_fingerprint_reads_no_source_code(differs, project, monkeypatch: pyt
     assert {path.suffix for path in read} == {".ipynb", ".yaml"}
 
 
-def test_the_version_of_the_logic_counts(differs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_of_the_logic_counts(differs, monkeypatch: pytest.MonkeyPatch) -> None:
     assert differs(lambda: monkeypatch.setattr(fingerprints, "LOGIC_VERSION", fingerprints.LOGIC_VERSION + 1)) == ["logic"]
 
 

@@ -60,7 +60,7 @@ def test_counts_have_no_unit_and_money_has_its_currency() -> None:
     assert figures["returns amount"] == "0.00 BRL"
 
 
-def test_a_figure_without_a_value_has_no_currency() -> None:
+def test_figure_without_a_value_has_no_currency() -> None:
     assert dict(format_figures(SUMMARY, "EUR"))["average order value"] == "·"
 
 

@@ -146,7 +146,7 @@ def test_other_dates_are_free(archive: str) -> None:
     assert [each and each.run_id for each in holders] == [RUN, "daily-2025-11-29-1", None]
 
 
-def test_a_killed_holder_frees_its_date(archive: str, clock: Clock) -> None:
+def test_killed_holder_frees_its_date(archive: str, clock: Clock) -> None:
     with held_elsewhere(archive) as (process, _):
         process.kill()
         process.wait(30)

@@ -331,7 +331,7 @@ def test_backfill_without_a_summary_has_failed(archive: Archive, closing: dict[s
     assert {key: getattr(record, key) for key in closing} == closing
 
 
-def test_the_history_is_written_once(archive: Archive) -> None:
+def test_history_is_written_once(archive: Archive) -> None:
     name = start_backfill(archive, build_plan(1), {})
     write_backfill_history(archive, name, b"1\n")
     write_backfill_history(archive, name, b"2\n")

@@ -152,7 +152,7 @@ def test_all_due_dates_are_missing_without_runs() -> None:
     assert (found.newest, found.age, found.missing, found.late) == (None, None, (day(1), day(2)), ())
 
 
-def test_a_skipped_date_needs_no_rows() -> None:
+def test_skipped_date_needs_no_rows() -> None:
     assert fresh(run(1), run(2, "SKIPPED", stages=("ingest",)), run(3), at=local(2025, 11, 5, 8)).states == ()
     assert fresh(run(1), run(2, "SKIPPED", stages=("ingest",)), at=local(2025, 11, 4, 8)).states == ()
 

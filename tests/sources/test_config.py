@@ -40,7 +40,7 @@ def test_every_source_of_the_project_loads(name):
     assert load_source(name).name == name
 
 
-def test_a_source_is_named_by_its_file(project, shop):
+def test_source_is_named_by_its_file(project, shop):
     write(project, shop)
     assert load_source("shop").name == "shop"
 
@@ -83,11 +83,11 @@ def test_dated_tells_whether_a_date_has_its_own_files(shop, files, dated):
     assert Source.model_validate(shop).entities["orders"].is_dated is dated
 
 
-def test_the_first_entity_makes_the_date(shop):
+def test_first_entity_makes_the_date(shop):
     assert Source.model_validate(shop).primary == "orders"
 
 
-def test_an_entity_reads_its_own_encoding_before_the_sources(shop):
+def test_entity_reads_its_own_encoding_before_the_sources(shop):
     shop["encoding"] = ["utf-8", "windows-1252"]
     shop["entities"]["lines"]["encoding"] = "utf-16"
     source = Source.model_validate(shop)
@@ -114,13 +114,13 @@ def test_personal_columns_are_those_with_a_class(shop):
     assert Source.model_validate(shop).personal_columns() == {"orders": {"person"}, "lines": set()}
 
 
-def test_an_unknown_source_is_told_with_those_there_are(project):
+def test_unknown_source_is_told_with_those_there_are(project):
     with pytest.raises(SourceError) as caught:
         load_source("shop")
     assert str(caught.value) == "There is no params/sources/shop.yaml; the sources are: demo, olist, online_retail."
 
 
-def test_an_unknown_key_is_told_with_the_known_ones(project, shop):
+def test_unknown_key_is_told_with_the_known_ones(project, shop):
     shop["colour"] = "red"
     assert refusal(project, shop) == (
         f"{FILE}: there is no key 'colour'; the keys are: title, licence, encoding, delimiter, timezone, null_values, "
@@ -128,7 +128,7 @@ def test_an_unknown_key_is_told_with_the_known_ones(project, shop):
     )
 
 
-def test_the_name_is_not_for_the_file(project, shop):
+def test_name_is_not_for_the_file(project, shop):
     project.write(FILE, yaml.safe_dump(shop))
     with pytest.raises(SourceError) as caught:
         load_source("shop")
@@ -159,7 +159,7 @@ def test_the_name_is_not_for_the_file(project, shop):
         ),
     ],
 )
-def test_a_value_that_does_not_fit_is_told_with_its_key(project, shop, where, key, value, told):
+def test_value_that_does_not_fit_is_told_with_its_key(project, shop, where, key, value, told):
     place = shop
     for step in where:
         place = place[step]
@@ -167,7 +167,7 @@ def test_a_value_that_does_not_fit_is_told_with_its_key(project, shop, where, ke
     assert refusal(project, shop) == f"{FILE}: {told}"
 
 
-def test_a_source_needs_a_landing_contract(project, shop):
+def test_source_needs_a_landing_contract(project, shop):
     write(project, shop)
     (project.root / CONTRACT).unlink()
     with pytest.raises(ContractError) as caught:
@@ -208,7 +208,7 @@ def test_how_a_column_is_read_is_checked(project, shop):
     assert refusal(project, shop) == f"{CONTRACT}: column 'sku': key 'pad' is 0: it should be greater than 0."
 
 
-def test_an_entity_without_a_landing_contract_is_told(project, shop):
+def test_entity_without_a_landing_contract_is_told(project, shop):
     write(project, shop)
     project.replace(FILE, "entities:", "entities:\n  visits: {files: visits.csv}")
     with pytest.raises(SourceError) as caught:
@@ -216,7 +216,7 @@ def test_an_entity_without_a_landing_contract_is_told(project, shop):
     assert str(caught.value) == f"{FILE}: entity 'visits' has no landing contract; add it to {CONTRACT}."
 
 
-def test_a_missing_key_is_named(project, shop):
+def test_missing_key_is_named(project, shop):
     del shop["entities"]["orders"]["files"]
     assert refusal(project, shop) == f"{FILE}: key 'entities.orders.files' is missing; add it."
 
@@ -227,7 +227,7 @@ def test_files_lie_below_landing(project, shop, files):
     assert refusal(project, shop) == f"{FILE}: entity 'orders' has files {files!r}, which must be a path below landing."
 
 
-def test_an_entity_has_a_plain_name(project, shop):
+def test_entity_has_a_plain_name(project, shop):
     shop["entities"]["my orders"] = shop["entities"]["orders"]
     assert (
         refusal(project, shop)
@@ -236,25 +236,25 @@ def test_an_entity_has_a_plain_name(project, shop):
 
 
 @pytest.mark.parametrize("entity", ["nobody", "lines"])
-def test_an_entity_follows_one_above_it(project, shop, entity):
+def test_entity_follows_one_above_it(project, shop, entity):
     shop["entities"]["lines"]["follows"]["entity"] = entity
     assert refusal(project, shop) == f"{FILE}: entity 'lines' follows {entity!r}, which must be an entity above it."
 
 
-def test_an_entity_follows_by_a_column_of_its_own(project, shop):
+def test_entity_follows_by_a_column_of_its_own(project, shop):
     shop["entities"]["lines"]["follows"]["by"] = "person"
     assert refusal(project, shop) == f"{FILE}: entity 'lines' follows by 'person', which is not among its columns."
 
 
 @pytest.mark.parametrize("column", ["nothing", "state"])
-def test_a_date_is_a_column_that_can_be_one(project, shop, column):
+def test_date_is_a_column_that_can_be_one(project, shop, column):
     shop["entities"]["orders"]["date"] = column
     assert refusal(project, shop) == (
         f"{FILE}: entity 'orders' has date {column!r}, which must be among its columns as a date or timestamp."
     )
 
 
-def test_a_mapping_is_to_a_canonical_table(project, shop):
+def test_mapping_is_to_a_canonical_table(project, shop):
     shop["mapping"]["invoices"] = shop["mapping"]["orders"]
     assert refusal(project, shop) == (
         f"{FILE}: mapping has a table 'invoices'; the canonical tables are: customers, order_items, orders, payments, "
@@ -262,13 +262,13 @@ def test_a_mapping_is_to_a_canonical_table(project, shop):
     )
 
 
-def test_a_mapping_is_from_an_entity(project, shop):
+def test_mapping_is_from_an_entity(project, shop):
     shop["mapping"]["orders"][0]["from"] = "invoices"
     assert refusal(project, shop) == f"{FILE}: mapping of 'orders' is from 'invoices'; the entities are: orders, lines."
 
 
 @pytest.mark.parametrize("column", ["total", "order_date", "landed_on"])
-def test_a_mapping_gives_columns_that_are_not_computed(project, shop, column):
+def test_mapping_gives_columns_that_are_not_computed(project, shop, column):
     shop["mapping"]["orders"][0]["columns"][column] = "at"
     assert refusal(project, shop) == (
         f"{FILE}: mapping of 'orders' has a column {column!r}; the columns are: order_id, customer_key, ordered_at, status, "
@@ -277,14 +277,14 @@ def test_a_mapping_gives_columns_that_are_not_computed(project, shop, column):
 
 
 @pytest.mark.parametrize("column", ["order_id", "ordered_at", "status"])
-def test_a_mapping_gives_every_required_column(project, shop, column):
+def test_mapping_gives_every_required_column(project, shop, column):
     del shop["mapping"]["orders"][0]["columns"][column]
     assert refusal(project, shop) == f"{FILE}: mapping of 'orders' from 'orders' lacks the required column {column!r}."
 
 
 @pytest.mark.parametrize("table", ["orders", "order_items"])
 @pytest.mark.parametrize("emptied", [True, False])
-def test_a_mapping_has_orders_and_their_lines(project, shop, table, emptied):
+def test_mapping_has_orders_and_their_lines(project, shop, table, emptied):
     if emptied:
         shop["mapping"][table] = []
     else:
@@ -292,7 +292,7 @@ def test_a_mapping_has_orders_and_their_lines(project, shop, table, emptied):
     assert refusal(project, shop) == f"{FILE}: mapping lacks {table!r}, which every source must give."
 
 
-def test_a_key_that_stands_twice_is_told_with_its_line(project):
+def test_key_that_stands_twice_is_told_with_its_line(project):
     project.write(FILE, "title: A\ntitle: B\n")
     with pytest.raises(ParamsError) as caught:
         load_source("shop")
@@ -342,7 +342,7 @@ def test_equal_lines_without_a_key_count_unless_dropped(shop, said, drops):
     assert (source.drops_duplicates("orders"), source.drops_duplicates("lines")) == (True, drops)
 
 
-def test_a_source_names_columns_in_any_case_form_and_blanks(project, shop):
+def test_source_names_columns_in_any_case_form_and_blanks(project, shop):
     columns = shop["entities"]["orders"]["columns"]
     columns["Käufer "] = columns.pop("person")
     decomposed = unicodedata.normalize("NFD", "Käufer")
@@ -359,12 +359,12 @@ def test_a_source_names_columns_in_any_case_form_and_blanks(project, shop):
     dry_run_mapping(source, DuckDBEngine(Lake(str(project.root / "lake")), "UTC"))
 
 
-def test_a_mapping_gives_a_column_once(project, shop):
+def test_mapping_gives_a_column_once(project, shop):
     shop["mapping"]["orders"][0]["columns"]["STATUS"] = "'paid'"
     assert refusal(project, shop) == f"{FILE}: mapping of 'orders' has the column 'status' twice; remove one."
 
 
-def test_a_required_column_may_be_mapped_in_any_case(project, shop):
+def test_required_column_may_be_mapped_in_any_case(project, shop):
     columns = shop["mapping"]["order_items"][0]["columns"]
     columns["Quantity"], columns["IS_RETURN"] = columns.pop("quantity"), "TRUE"
     write(project, shop)

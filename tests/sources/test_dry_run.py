@@ -26,18 +26,18 @@ def test_every_source_of_the_project_can_be_run(name):
     dry_run_mapping(load_source(name), DuckDBEngine(Lake("memory:///lake"), "UTC"))
 
 
-def test_a_sound_mapping_is_let_pass(shop):
+def test_sound_mapping_is_let_pass(shop):
     attempt(shop)
 
 
-def test_an_unknown_landing_column_is_told_with_file_and_table(shop):
+def test_unknown_landing_column_is_told_with_file_and_table(shop):
     shop["mapping"]["order_items"][0]["columns"]["product_id"] = "skus"
     told = refusal(shop)
     assert told.startswith("params/sources/shop.yaml: mapping of 'order_items': Binder Error: ")
     assert '"skus" not found' in told
 
 
-def test_a_join_to_an_unknown_entity_is_told_with_file_and_table(shop):
+def test_join_to_an_unknown_entity_is_told_with_file_and_table(shop):
     shop["mapping"]["orders"][0]["join"] = "JOIN people ON people.id = orders.person"
     assert refusal(shop).startswith("params/sources/shop.yaml: mapping of 'orders': There is no table people; ")
 
@@ -68,19 +68,19 @@ def test_quoted_name_with_a_space_is_let_pass(shop):
     attempt(shop)
 
 
-def test_a_function_that_does_not_exist_is_told(shop):
+def test_function_that_does_not_exist_is_told(shop):
     shop["mapping"]["order_items"][0]["columns"]["unit_price"] = "net_of_tax(price)"
     told = refusal(shop)
     assert told.startswith("params/sources/shop.yaml: mapping of 'order_items': ")
     assert "net_of_tax" in told
 
 
-def test_a_grouping_that_leaves_a_column_open_is_told(shop):
+def test_grouping_that_leaves_a_column_open_is_told(shop):
     shop["mapping"]["orders"][0]["group_by"] = ["id"]
     assert "must appear in the GROUP BY clause" in refusal(shop)
 
 
-def test_a_time_format_that_does_not_exist_is_told_with_its_entity(shop):
+def test_time_format_that_does_not_exist_is_told_with_its_entity(shop):
     shop["entities"]["orders"]["columns"]["at"]["format"] = "%d-%Q"
     told = refusal(shop)
     assert told.startswith("params/sources/shop.yaml: entity 'orders': ")

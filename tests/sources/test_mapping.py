@@ -73,17 +73,17 @@ def test_lost_leading_zeros_are_put_back(typed, text, value):
 
 
 @pytest.mark.parametrize("name", ['5" nail', "it's", "a, b", "select", "x; DROP TABLE y; --"])
-def test_a_column_may_have_any_name(typed, name):
+def test_column_may_have_any_name(typed, name):
     assert typed("7", name=name, type="integer") == 7
 
 
 @pytest.mark.parametrize("text", ["'", "'; DROP TABLE x; --", '"', "\\", "a''b"])
-def test_a_text_is_a_literal_whatever_it_holds(engine, text):
+def test_text_is_a_literal_whatever_it_holds(engine, text):
     assert engine.fetch_row(f"SELECT {literal(text)}") == (text,)
 
 
 @pytest.mark.parametrize("name", ['"', 'a""b', "a b"])
-def test_a_name_is_an_identifier_whatever_it_holds(engine, name):
+def test_name_is_an_identifier_whatever_it_holds(engine, name):
     assert engine.query(f"SELECT 1 AS {quote(name)}").columns == [name]
 
 
@@ -94,7 +94,7 @@ def test_a_name_is_an_identifier_whatever_it_holds(engine, name):
     ("text", "value"),
     [("3", 3), (" -3 ", -3), ("+3", 3), ("17850.0", 17850), ("2.7", None), ("1e3", None), ("3 pcs", None), ("9" * 20, None)],
 )
-def test_an_integer_is_whole(typed, text, value):
+def test_integer_is_whole(typed, text, value):
     assert typed(text, type="integer") == value
 
 
@@ -118,7 +118,7 @@ def test_an_integer_is_whole(typed, text, value):
         ("123456789012345", None),
     ],
 )
-def test_a_decimal_has_at_most_four_places_and_is_never_rounded(typed, text, value):
+def test_decimal_has_at_most_four_places_and_is_never_rounded(typed, text, value):
     assert typed(text, type="decimal") == (None if value is None else Decimal(value))
 
 
@@ -140,12 +140,12 @@ def test_with_a_decimal_comma_points_part_thousands_only(typed, text, value):
     assert typed(text, type="decimal", decimal_comma=True) == (None if value is None else Decimal(value))
 
 
-def test_a_decimal_comma_holds_for_integers_too(typed):
+def test_decimal_comma_holds_for_integers_too(typed):
     assert typed("17.850,0", type="integer", decimal_comma=True) == 17850
 
 
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("F", False), ("1", True), ("maybe", None)])
-def test_a_boolean_is_true_or_false(typed, text, value):
+def test_boolean_is_true_or_false(typed, text, value):
     assert typed(text, type="boolean") is value
 
 
@@ -171,7 +171,7 @@ def test_timestamp_is_an_instant_in_the_shops_zone(typed, text, value):
 
 
 @pytest.mark.parametrize(("text", "value"), [("2018-05-05", date(2018, 5, 5)), ("2018-02-30", None), ("yesterday", None)])
-def test_a_date_is_iso_8601(typed, text, value):
+def test_date_is_iso_8601(typed, text, value):
     assert typed(text, type="date") == value
 
 
@@ -185,7 +185,7 @@ def test_a_date_is_iso_8601(typed, text, value):
         ("date", "%d.%m.%Y", "31.02.2018", None),
     ],
 )
-def test_a_format_says_how_a_time_is_written(typed, kind, pattern, text, value):
+def test_format_says_how_a_time_is_written(typed, kind, pattern, text, value):
     assert typed(text, type=kind, format=pattern) == value
 
 
@@ -215,7 +215,7 @@ def mapped(landed):
     return call
 
 
-def test_a_canonical_table_has_the_mapped_values_in_its_own_types(mapped, shop):
+def test_canonical_table_has_the_mapped_values_in_its_own_types(mapped, shop):
     first, second = mapped(shop, "order_items")
     assert first == {
         "order_id": "o1",
@@ -248,22 +248,22 @@ def test_local_times_of_a_mapping_are_in_the_zone_of_the_source(mapped, shop, ex
     assert mapped(shop, "orders")[0]["ordered_at"] == datetime(2025, 11, 30, 9, 30, tzinfo=timezone.utc)
 
 
-def test_a_personal_key_becomes_a_pseudonym_and_null_stays_null(mapped, shop):
+def test_personal_key_becomes_a_pseudonym_and_null_stays_null(mapped, shop):
     keys = [row["customer_key"] for row in mapped(shop, "orders")]
     assert keys == [hmac.digest(KEY, b"p1", "sha256").hex()[:32], None]
 
 
-def test_a_version_of_the_source_is_kept(mapped, shop):
+def test_version_of_the_source_is_kept(mapped, shop):
     shop["mapping"]["orders"][0]["columns"]["version_at"] = "at"
     assert mapped(shop, "orders")[0]["version_at"] == datetime(2025, 11, 30, 9, 30, tzinfo=BERLIN)
 
 
-def test_a_row_without_a_version_has_the_dates_midnight_in_the_shop(mapped, shop):
+def test_row_without_a_version_has_the_shops_midnight(mapped, shop):
     shop["mapping"]["orders"][0]["columns"]["version_at"] = "CASE WHEN id = 'o1' THEN at END"
     assert mapped(shop, "orders")[1]["version_at"] == datetime(2025, 11, 30, tzinfo=BERLIN)
 
 
-def test_a_table_that_the_source_lacks_has_no_rows_but_its_columns(landed, shop):
+def test_table_that_the_source_lacks_has_no_rows_but_its_columns(landed, shop):
     table = landed.arrow(mapped_sql(Source.model_validate(shop), "payments", DAY))
     assert table.num_rows == 0
     assert table.column_names[:3] == ["order_id", "sequence", "method"]
@@ -277,7 +277,7 @@ def test_several_selects_of_a_table_are_put_together(mapped, shop):
     assert sorted(found) == [(-2, True), (1, False), (2, False)]
 
 
-def test_a_grouped_row_is_tied_to_its_first_line(mapped, shop):
+def test_grouped_row_is_tied_to_its_first_line(mapped, shop):
     shop["mapping"]["orders"] = [
         {
             "from": "lines",
@@ -311,7 +311,7 @@ def test_lines_without_a_key_are_numbered_within_their_order(mapped, engine, sho
 
 
 @pytest.mark.parametrize("position", ["_row_number", "1000 + lines._row_number", "row_number() OVER (ORDER BY _row_number)"])
-def test_a_number_from_the_row_in_the_file_is_no_key(mapped, engine, shop, position):
+def test_number_from_the_row_in_the_file_is_no_key(mapped, engine, shop, position):
     lines_of(engine, ("f", 7, "o1", "a", 1), ("f", 8, "o1", "b", 1))
     shop["mapping"]["order_items"][0]["columns"]["line_number"] = position
     assert numbers(mapped(shop, "order_items")) == [("o1", 1, "a"), ("o1", 2, "b")]
@@ -349,7 +349,7 @@ def newest(engine, source, files):
     return dict(engine.rows(newest_files_sql(source, "lines", files, DAY)))
 
 
-def test_the_last_file_of_an_order_is_the_newest(engine, shop):
+def test_last_file_of_an_order_is_the_newest(engine, shop):
     lines_of(engine, ("e_2", 1, "o1", "a", 1), ("e_10", 1, "o1", "a", 1), ("e_10", 2, "o2", "a", 1), ("e_2", 2, "o3", "a", 1))
     source, files = Source.model_validate(shop), ["e_10", "e_2"]
     assert newest(engine, source, files) == {"o1": 2}
@@ -357,7 +357,7 @@ def test_the_last_file_of_an_order_is_the_newest(engine, shop):
     assert engine.rows(superseded_rows_sql(source, "lines", files, "newer")) == [("e_2", 1)]
 
 
-def test_a_newer_version_counts_more_than_a_later_name(engine, shop):
+def test_newer_version_counts_more_than_a_later_name(engine, shop):
     lines_of(engine, ("e_1", 1, "o1", "a", 5), ("e_2", 1, "o1", "a", 3), ("e_1", 2, "o2", "a", 3), ("e_2", 2, "o2", "a", 3))
     shop["mapping"]["order_items"][0]["columns"]["version_at"] = "TIMESTAMP '2025-11-30 10:00:00' + INTERVAL 1 HOUR * pieces"
     assert newest(engine, Source.model_validate(shop), ["e_1", "e_2"]) == {"o1": 1, "o2": 2}
@@ -401,7 +401,7 @@ def test_every_mapping_is_sql_that_spark_can_be_given(name, table):
 
 
 @pytest.mark.parametrize("text", ["\u00a0x", "x\u3000", "\u00e9", "\u00a0", "x y", "-", "\tx"])
-def test_a_text_is_trimmed_of_whatever_blank_there_is(typed, engine, text):
+def test_text_is_trimmed_of_whatever_blank_there_is(typed, engine, text):
     wanted = engine.fetch_row(f"SELECT nullif(trim({literal(text)}), '')")[0]
     assert typed(text) == wanted
 
@@ -420,7 +420,7 @@ def test_a_text_is_trimmed_of_whatever_blank_there_is(typed, engine, text):
         ("9" * 19, None),
     ],
 )
-def test_an_integer_is_one_however_it_is_written(typed, text, value):
+def test_integer_is_one_however_it_is_written(typed, text, value):
     assert typed(text, type="integer") == value
 
 
@@ -428,5 +428,5 @@ def test_an_integer_is_one_however_it_is_written(typed, text, value):
     ("text", "value"),
     [("12.50", "12.5"), ("-0.00", "0"), ("12", "12"), (".5", "0.5"), ("1.00001", None), ("1e3", None), ("1_0.00", None)],
 )
-def test_a_decimal_is_one_however_it_is_written(typed, text, value):
+def test_decimal_is_one_however_it_is_written(typed, text, value):
     assert typed(text, type="decimal") == (None if value is None else Decimal(value))

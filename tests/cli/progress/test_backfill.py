@@ -107,7 +107,7 @@ def test_permanent_failure_names_the_failed_stage(shown: Shown) -> None:
     assert shown.lines[0].startswith("  ! daily-2025-11-01-1 FAILED in validate 0.0 s (1 of 4")
 
 
-def test_a_rejected_date_is_marked_and_has_no_failed_stage(shown: Shown) -> None:
+def test_rejected_date_is_marked_and_has_no_failed_stage(shown: Shown) -> None:
     shown.run(1, STARTED, entered("ingest"), FAILED, entered("ingest"), entered("validate"), ENDED)
     shown.end(1, "REJECTED")
     assert shown.lines[0].startswith("  ✗ daily-2025-11-01-1 REJECTED 0.0 s (1 of 4")
