@@ -18,6 +18,8 @@ from demo_shop import generate
 from tests.conftest import Project
 from tests.sessions import Session
 
+pytestmark = pytest.mark.slow
+
 FIRST, SECOND, LAST = "2025-11-28", "2025-11-29", "2025-11-30"
 BRAND = '      - {name: brand, logicalType: string, physicalType: VARCHAR, description: "Who makes it."}\n'
 LARGEST = '      - {name: largest, logicalType: number, physicalType: "DECIMAL(18,4)", description: "The largest payment."}\n'

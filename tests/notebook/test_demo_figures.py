@@ -5,10 +5,14 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+import pytest
+
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from demo_shop import generate
 from tests.sessions import Session, read_outcome
+
+pytestmark = pytest.mark.slow
 
 DAYS = ("2025-11-27", "2025-11-28", "2025-11-29", "2025-11-30")
 

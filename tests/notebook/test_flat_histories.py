@@ -14,6 +14,8 @@ from daybook.sources import load_source
 from tests.notebook import histories
 from tests.notebook.histories import DAYS, History, Landing, list_stale_dates, moment, read_tables, run_history
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def flat(home: object, monkeypatch: pytest.MonkeyPatch) -> None:

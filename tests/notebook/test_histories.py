@@ -9,6 +9,8 @@ import daybook.lake.tables
 from daybook.notebook import context as stages
 from tests.notebook.histories import History, histories, list_stale_dates, read_tables, run_history
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def quick(home: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ from demo_shop import generate
 from tests.notebook.test_stale_dates import rows_of
 from tests.sessions import Session, read_outcome
 
+pytestmark = pytest.mark.slow
+
 
 class Deployment:
     """A shop that runs in this process, with its lake and key, queries and erasures."""

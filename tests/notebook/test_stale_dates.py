@@ -19,6 +19,8 @@ from daybook.settings import load_settings
 from demo_shop import generate
 from tests.sessions import Session, read_outcome
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -26,6 +26,8 @@ from tests.oracle.model import key_of
 from tests.oracle.shop import Run, Shop
 from tests.sessions import Session, new_session, read_outcome
 
+pytestmark = pytest.mark.slow
+
 DAY_BEFORE, DAY = date(2025, 11, 29), date(2025, 11, 30)
 KEY = bytes(range(32))
 APPROXIMATE = {"average_order_value", "share", "on_time_share", "average_days"}

@@ -18,6 +18,8 @@ from demo_shop import Summary, generate
 from tests.quality.conftest import Bench
 from tests.reading import read_entity
 
+pytestmark = pytest.mark.slow
+
 
 class Judged(NamedTuple):
     """Failing rows by entity and rule, quarantined rows, and findings that stop a day."""

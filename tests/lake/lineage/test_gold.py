@@ -17,6 +17,8 @@ from daybook.lake.lineage.sql import LineageReader
 from tests.cells import load_sql_cells
 from tests.lake.lineage.conftest import contracts, keys
 
+pytestmark = pytest.mark.slow
+
 ORDER_DATE, STATUS, ORDER_ID = "orders.order_date", "orders.status", "orders.order_id"
 DAY = [ORDER_DATE, "touched.order_date"]
 LINES = ["order_items.order_id", ORDER_ID, *DAY]

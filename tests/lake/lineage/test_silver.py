@@ -19,6 +19,8 @@ from daybook.sources.mapping import mapped_sql
 from tests.cells import load_sql_cells
 from tests.lake.lineage.conftest import contracts, keys
 
+pytestmark = pytest.mark.slow
+
 TYPES = {
     "text": pa.string(),
     "integer": pa.int64(),
