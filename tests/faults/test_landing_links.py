@@ -16,7 +16,6 @@ from daybook.sources import LandingStore
 from tests.faults.conftest import Shop
 
 DAY = "2025-01-02"
-FLAT = "order,customer,at,product,qty,price\nA1,C1,2025-01-02 10:00:00,P1,1,9.90\n"
 
 
 @pytest.fixture

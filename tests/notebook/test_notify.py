@@ -53,6 +53,15 @@ def run_notify(
     return stage.details, shown
 
 
+@pytest.mark.parametrize("value", ["DATE '2025-11-30'", "'many'"])
+def test_figure_that_is_not_a_number_is_refused(archive: Archive, value: str) -> None:
+    archive.start_named_run(RUN, {"env": "local"})
+    stage = begin("notify", env="local", run_date=DAY, run_id=RUN)
+    stage.engine.define("day_figures", f"SELECT 7 AS orders, {value} AS best")
+    with pytest.raises(NotebookError, match=r"^The figure best is .* and not a number; select numbers only for day_figures\.$"):
+        notify.read_figures(stage, notify.RunReport("SUCCEEDED", [], [], "EUR"), "day_figures")
+
+
 @pytest.mark.parametrize("failure", [None, {}, {"cell": None, "source": None, "exception": None, "message": ""}])
 def test_failed_attempt_without_failure_is_described(archive: Archive, failure: Optional[dict[str, Any]]) -> None:
     details, _ = run_notify(archive, attempt("transform", "FAILED", failure=failure), caught=CAUGHT)

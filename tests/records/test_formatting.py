@@ -69,12 +69,6 @@ def test_figures_of_a_record_are_formatted_equally() -> None:
     assert format_figures(record, "EUR") == format_figures(SUMMARY, "EUR")
 
 
-def test_figures_keep_the_order_of_the_notebook() -> None:
-    record = dict(sorted(SUMMARY.items()))
-    assert format_figures(record, "EUR", list(SUMMARY)) == format_figures(SUMMARY, "EUR")
-    assert [name for name, _ in format_figures({"b": 1, "a": 2, "c": 3}, "EUR", ["c"])] == ["c", "b", "a"]
-
-
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daybook.report import sanitize
@@ -46,7 +46,21 @@ def test_hostile_html_runs_and_fetches_nothing(markup, read_page):
 
 PIECES = (
     *("<div>", "</div>", "<table>", "</table>", "<tr>", "<td>", "</td>", "<p>", "<li>", "<a href='x'>", "</a>", "<b>"),
-    *("</b>", "<script>", "</script>", "<svg>", "</svg>", "<img src=x onerror=y>", "<b onclick=z ", "<br/>"),
+    *(
+        "</li>",
+        "<h1>",
+        "<h2>",
+        "<marquee>",
+        "</marquee>",
+        "</b>",
+        "<script>",
+        "</script>",
+        "<svg>",
+        "</svg>",
+        "<img src=x onerror=y>",
+        "<b onclick=z ",
+        "<br/>",
+    ),
     *("<", ">", "</", "<!--", "-->", '"', "&lt;script&gt;", "text"),
 )
 
@@ -60,6 +74,16 @@ def test_any_html_comes_out_balanced_and_safe(read_page, markup):
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+@example("<li><div><div><marquee><li>x</marquee></div></div></li>")
+def test_sanitized_html_closes_no_element_around_it(markup):
+    cleaned = str(sanitize_html(markup)).replace("\xa0", "&nbsp;")
+    page = f"<div><div>{cleaned}</div>end</div>"
+    assert sanitize._CLEANER.clean(page) == page
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+@example("<li><table><li>")
+@example("<h1><a href='x'><h2>")
 def test_sanitizing_twice_changes_nothing(markup):
     once = str(sanitize_html(markup))
     sanitize._cache.clear()

@@ -14,7 +14,6 @@ import typer
 from daybook.cli.app import app, load_command_settings, load_runner
 from daybook.cli.gaps import SinceOption, UntilOption
 from daybook.cli.options import AllowMissingOption, EnvOption, JsonOption, NoFollowOption, SetOption, YesOption
-from daybook.cli.progress import BackfillProgress
 from daybook.cli.runs import exit_with_report, wait_for_execution
 from daybook.cli.terminal import (
     NOTE,
@@ -67,6 +66,8 @@ def backfill(
 
     Ctrl-C stops it cleanly; the same command then continues. Exit code: 1 if a date failed, else 3 if one was rejected, else 0.
     """
+    from daybook.cli.progress import BackfillProgress
+
     settings, runner = load_runner(env, set_, allow_missing=allow_missing)
     runner.require_ready()
     runner.close_lost_runs(first, last)
@@ -111,6 +112,8 @@ def catch_up(
     Dates that a run cannot help are left out: rejected dates with unchanged input, and dates that have lost their files. Dates
     that are gaps only because of other code, contracts or packages need --stale.
     """
+    from daybook.cli.progress import BackfillProgress
+
     settings, runner = load_runner(env, set_)
     runner.require_ready()
     runner.close_lost_runs(since, until)

@@ -274,6 +274,7 @@ def write_report(settings: Settings) -> Path:
 def _print_outcome(settings: Settings, record: RunRecord) -> None:
     """Print how a run ended: the outcome and its reasons, the date's figures, the warnings of stages."""
     from daybook.records.notifications import list_warnings
+    from daybook.report.findings import order_figures
     from daybook.scheduling.freshness import has_published
 
     print_line("\n", style_outcome(record.outcome), f" {record.run_id} in {record.seconds or 0.0:.1f} s")
@@ -286,8 +287,7 @@ def _print_outcome(settings: Settings, record: RunRecord) -> None:
     _print_published_figures(Archive(settings.archive), record)
     if record.summary and has_published(record.outcome, record.stages):
         title = record.title or ""
-        order = [name for attempt in record.stages for name in attempt.details.figures]
-        figures = format_figures(record.summary, record.currency or "", order)
+        figures = format_figures(order_figures(record), record.currency or "")
         print_table([str(record.run_date), title], figures, right=[title])
 
 

@@ -3,7 +3,7 @@
 Text from data is printed as it is: Rich's markup is off, and a style is given beside its text.
 """
 
-# No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
+from __future__ import annotations
 
 import json
 import sys

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
@@ -101,7 +102,11 @@ def read_figures(stage: Stage, day: RunReport, name: str) -> Listing:
     rows = found.fetchall() if day.outcome == "SUCCEEDED" else []
     if not rows:
         return Listing(["figure", "value"], [("published", day.standing)] if day.standing else [])
-    day.summary = dict(zip(found.columns, rows[0]))
+    figures = dict(zip(found.columns, rows[0]))
+    for each, value in figures.items():
+        if not isinstance(value, (int, float, Decimal, type(None))):
+            raise NotebookError(f"The figure {each} is {value!r} and not a number; select numbers only for {name}.")
+    day.summary = figures
     return Listing(["figure", "value"], format_figures(day.summary, day.currency))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -53,17 +53,6 @@ def format_figure(value: Any, currency: str) -> str:
     return format_value(value)
 
 
-def format_figures(summary: Mapping[str, Any], currency: str, order: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Return the name and the text of each of a day's figures.
-
-    Parameters
-    ----------
-    summary
-        The figures by name, from the lake or from a record.
-    currency
-        The unit of money.
-    order
-        Names of figures that come first, in this order: an executed notebook is stored with sorted keys.
-    """
-    names = sorted(summary, key=lambda name: order.index(name) if name in order else len(order))
-    return [(name.replace("_", " "), format_figure(summary[name], currency)) for name in names]
+def format_figures(summary: Mapping[str, Any], currency: str) -> list[tuple[str, str]]:
+    """Return the name and the text of each of a day's figures, from the lake or from a record; money is in ``currency``."""
+    return [(name.replace("_", " "), format_figure(value, currency)) for name, value in summary.items()]

@@ -53,7 +53,7 @@ def list_row_accounting(run: RunRecord) -> Dict[str, EntityRows]:
 
 
 def order_figures(run: RunRecord) -> Dict[str, Any]:
-    """Return the figures in the summary of a run, in the order of its notebook."""
+    """Return the figures in the summary of a run, in the order of its notebook: records are stored with sorted keys."""
     figures = run.summary or {}
     order = [name for attempt in run.stages for name in attempt.details.figures]
     return {**{name: figures[name] for name in order if name in figures}, **figures}

@@ -56,6 +56,7 @@ _NUMBER = re.compile(r"(?=[-+−]?[\d.])[-+−]?(?:\d{1,3}(?:[,\u00a0\u202f ]\d{
 _MISSING_VALUES = frozenset({"", "NaN", "nan", "NaT", "None", "<NA>", "NULL", "–", "-", "...", "…"})
 
 _MAX_CACHED_TEXTS = 200
+_MAX_READINGS = 10
 _cache: Dict[str, Markup] = {}
 """Sanitized HTML by the HTML it was made of, and by itself: an output that did not change is not sanitized again."""
 
@@ -67,13 +68,29 @@ def sanitize_html(markup: str) -> Markup:
     """
     clean = _cache.get(markup)
     if clean is None:
-        formatter = _Formatter()
-        formatter.feed(_CLEANER.clean(_note_dropped_tags(markup)))
-        clean = formatter.finish()
+        clean = _sanitize(markup)
         if len(_cache) >= _MAX_CACHED_TEXTS:
             _cache.clear()
         _cache[markup] = _cache[str(clean)] = clean
     return clean
+
+
+def _sanitize(markup: str) -> Markup:
+    # What a browser reads can nest differently from what nh3 wrote: in "<li><table><li>" the second item moves in front of the
+    # table, inside the first, which it closes when it is read again. Unbalanced parts would close elements of the page.
+    clean = _format(_CLEANER.clean(_note_dropped_tags(markup)))
+    for _ in range(_MAX_READINGS):
+        read_again = _format(_CLEANER.clean(clean))
+        if read_again == clean:
+            return clean
+        clean = read_again
+    return Markup("<pre>{}</pre>").format(markup)
+
+
+def _format(html: str) -> Markup:
+    formatter = _Formatter()
+    formatter.feed(html)
+    return formatter.finish()
 
 
 def has_visible_content(clean: str) -> bool:

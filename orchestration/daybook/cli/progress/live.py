@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -21,7 +22,7 @@ SYMBOLS: dict[str, Part] = {
 }
 
 
-class LiveDisplay:
+class LiveDisplay(ABC):
     """A context manager that shows ``_render()`` four times a second if the console is a terminal; elsewhere it prints lines.
 
     With ``shown`` false it shows nothing.
@@ -42,8 +43,9 @@ class LiveDisplay:
     def __exit__(self, *error: Any) -> None:
         self._live.__exit__(*error)
 
+    @abstractmethod
     def _render(self) -> RenderableType:
-        raise NotImplementedError
+        """Return what the terminal shows now."""
 
     def _print_line(self, *parts: Part) -> None:
         if self._prints_lines:
