@@ -54,6 +54,16 @@ def test_end_of_connection_is_no_message(ends: tuple[socket.socket, socket.socke
     assert receive_message(there)[0] is None
 
 
+def test_end_within_a_message_is_no_message(ends: tuple[socket.socket, socket.socket]) -> None:
+    here, there = ends
+    reader, writer = os.pipe()
+    os.write(writer, b'{"env": {"HO')
+    os.close(writer)
+    socket.send_fds(here, [b"\n"], [reader])
+    os.close(reader)
+    assert receive_message(there) == (None, [])
+
+
 def test_too_many_open_files_are_an_error(ends: tuple[socket.socket, socket.socket]) -> None:
     here, there = ends
     send_message(here, {}, [0] * 17)

@@ -15,23 +15,31 @@ _MAX_FILES = 16
 
 
 def send_message(connection: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-    """Send a message with open files. Its text is in a file too, so that a message of any size is sent as a whole."""
-    with os.fdopen(os.memfd_create("message"), "wb") as text:
+    """Send a message with open files. Its text goes through a pipe, so that its end needs no mark.
+
+    A text that does not fit into the pipe's buffer is sent while the receiver reads it.
+    """
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as text:
+        try:
+            socket.send_fds(connection, [b"\n"], [reader, *descriptors])
+        finally:
+            os.close(reader)
         text.write(json.dumps(message).encode())
-        text.flush()
-        socket.send_fds(connection, [b"\n"], [text.fileno(), *descriptors])
 
 
 def receive_message(connection: socket.socket) -> tuple[Optional[dict[str, Any]], list[int]]:
-    """Return the next message (None after the end) and the descriptors of its open files."""
+    """Return the next message and the descriptors of its open files; None if the sender has ended, also within a message."""
     _, descriptors, flags, _ = socket.recv_fds(connection, 1, _MAX_FILES)
     if flags & socket.MSG_CTRUNC:
         raise OSError(f"a message has more than {_MAX_FILES} open files, or this process cannot open more files")
     if not descriptors:
         return None, []
     with os.fdopen(descriptors[0], "rb") as text:
-        text.seek(0)
-        return json.load(text), descriptors[1:]
+        try:
+            return json.load(text), descriptors[1:]
+        except ValueError:
+            return None, descriptors[1:]
 
 
 def die_with_parent(parent: int) -> None:

@@ -60,8 +60,9 @@ def activate_standby_kernel(request: dict[str, Any], output: int, error: int) ->
 
 def kill_standby_kernel() -> None:
     """Kill the standby process if it was not used. Called at the job's end."""
+    global _standby_kernel
     if _standby_kernel is not None:
-        pid, _ = _standby_kernel
+        (pid, _), _standby_kernel = _standby_kernel, None
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
