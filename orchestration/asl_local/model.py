@@ -82,6 +82,7 @@ _Assign = Annotated[Optional[Template], PlainValidator(_parse_assign)]
 _Json = Annotated[Optional[Template], PlainValidator(Template)]
 _String = Annotated[Optional[Template], PlainValidator(lambda value: Template(value, STRING))]
 _ErrorNames = Annotated[List[Annotated[str, AfterValidator(_require_known_error)]], Field(min_length=1)]
+_JSON_FIELDS = ("Arguments", "Output")
 _Seconds = Annotated[int, Field(ge=1, le=MAX_SECONDS)]
 
 
@@ -102,9 +103,11 @@ class _Model(BaseModel):
     @classmethod
     def _check_fields(cls, raw: Any) -> Any:
         allowed = sorted(map(to_pascal, cls.model_fields))
-        for name in raw if isinstance(raw, dict) else ():
+        for name, value in raw.items() if isinstance(raw, dict) else ():
             if name not in allowed:
                 raise ValueError(f"the field {name} is not allowed here; allowed are {', '.join(allowed)}")
+            if value is None and name not in _JSON_FIELDS:
+                raise ValueError(f"the field {name} is null; give a value or leave the field out")
         return raw
 
 
@@ -150,11 +153,11 @@ class ChoiceRule(Step):
 class _FlowState(Step):
     """A state that has a next state or ends its workflow."""
 
-    end: Optional[Literal[True]] = None
+    end: Optional[bool] = None
 
     @model_validator(mode="after")
     def _check_next(self) -> Self:
-        if (self.next is None) == (self.end is None):
+        if self.end is not (True if self.next is None else None):
             raise ValueError('the state must have exactly one of Next and "End": true')
         return self
 
@@ -208,6 +211,9 @@ State = Union[PassState, TaskState, MapState, ChoiceState, SucceedState, FailSta
 _NO_TYPE = "Type must be one of Choice, Fail, Map, Pass, Succeed, Task"
 _MESSAGES = {
     "missing": "is missing",
+    "too_short": "must have at least one entry",
+    "list_type": "must be a JSON array",
+    "dict_type": "must be a JSON object",
     "model_type": "must be a JSON object",
     "model_attributes_type": "must be a JSON object",
     "union_tag_invalid": _NO_TYPE,
@@ -247,7 +253,10 @@ class Definition(Workflow):
 
 
 def parse_definition(raw: Any) -> Tuple[Optional[Definition], List[Finding]]:
-    """Return the model of ``raw``, the JSON of a file, and all errors in it. One with findings must not be run."""
+    """Return the model of ``raw``, the JSON of a file, and the errors in it. One with findings must not be run.
+
+    Errors between states, such as an unknown next state, are found only if every state is valid by itself.
+    """
     try:
         definition = Definition.model_validate(raw)
     except ValidationError as error:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from daybook.deploy.doctor.checks import Check, ProblemError, require_none, run_check
+from daybook.deploy.doctor.checks import Check, CheckContext, ProblemError, require_none, run_check
+from daybook.deploy.doctor.environment import _check_clock
 from daybook.deploy.doctor.services import next_daily_time
 from daybook.errors import AwsError
-from daybook.execution.aws.account import wrap_aws_errors
+from daybook.execution.aws.account import Account, wrap_aws_errors
+from daybook.settings import load_settings
 
 
 def failing_check(code: str, message: str = "the reason"):
@@ -47,6 +51,21 @@ def test_network_error_gives_check_result() -> None:
 def test_unreadable_check_can_be_warning() -> None:
     found = run_check("quotas", "see the console", failing_check("Throttling"), unreadable="warning")
     assert found == Check("quotas", "warning", "could not be checked: the reason", "see the console")
+
+
+def test_unreachable_service_can_be_warning() -> None:
+    def check() -> str:
+        raise EndpointConnectionError(endpoint_url="https://servicequotas.example")
+
+    assert run_check("quotas", "see the console", check, unreadable="warning").state == "warning"
+
+
+def test_answer_of_aws_without_time_is_a_warning() -> None:
+    answer = {"ResponseMetadata": {"HTTPHeaders": {}}}
+    account = SimpleNamespace(client=lambda _: SimpleNamespace(get_caller_identity=lambda: answer))
+    context = CheckContext(cast(Account, account), load_settings("local"), {}, {})
+    found = context.run("clock", _check_clock, lambda: datetime.now(timezone.utc))
+    assert (found.state, found.message) == ("warning", "AWS sent no time")
 
 
 def test_missing_stack_does_not_exist() -> None:

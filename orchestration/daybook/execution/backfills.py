@@ -8,10 +8,10 @@ from daybook.errors import UsageError
 from daybook.execution.close import ABORTED
 from daybook.records.archive import Archive, first_line
 from daybook.records.models import BackfillRecord, CatchUpPlan
-from daybook.scheduling.backfills import BackfillPlan, close_backfill, start_backfill, write_backfill_history
+from daybook.scheduling.backfills import BackfillPlan, close_backfill, start_backfill
 from daybook.settings import Settings
 
-if TYPE_CHECKING:  # Each of them is imported in one place only.
+if TYPE_CHECKING:  # For annotations only: a local run does not import the modules for AWS.
     from asl_local import Execution
     from daybook.execution.aws.executions import ExecutionInfo
 
@@ -51,16 +51,11 @@ def find_planned_backfill(settings: Settings, catch_up: str) -> Optional[str]:
         return None
 
 
-def close_ended_backfill(
-    settings: Settings, backfill_id: str, ended: Union[Execution, ExecutionInfo, None], history: bytes
-) -> BackfillRecord:
-    """Archive a backfill's history and close it unless its summary job did; return its closing record.
+def close_ended_backfill(archive: Archive, backfill_id: str, ended: Union[Execution, ExecutionInfo, None]) -> BackfillRecord:
+    """Close a backfill unless its summary job did; return its closing record.
 
-    ``ended`` is its execution, or None if that did not end by itself. An empty ``history`` is not archived.
+    ``ended`` is its execution, or None if that did not end by itself.
     """
-    archive = Archive(settings.archive)
-    if history:
-        write_backfill_history(archive, backfill_id, history)
     if ended is None or ended.status == ABORTED:
         return close_backfill(archive, backfill_id, stopped=True)
     return close_backfill(

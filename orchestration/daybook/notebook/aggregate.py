@@ -119,10 +119,10 @@ def write_candidates(stage: Stage, *, read: str = "", definitions: Sequence[str]
         versions[name] = stage.lake.tables_written[name]
         written.append((contract.full_name, count))
     if unfit:
-        findings = apply_approval(stage, gate_broken_rules(unfit), unfit)
+        reasons = apply_approval(stage, gate_broken_rules(unfit), unfit)
         # As in the quality stage: silver has the rows, and gold stays without them.
         hold_dates(stage)
-        stage.reject(findings, rows_in=rows_in)
+        stage.reject(reasons, rows_in=rows_in)
         return format_rules(unfit)
     shared = {name: stage.definitions[name] for name in definitions}
     _write_touched_dates(stage, dates, basis.model_copy(update={"candidates": versions, "definitions": shared}))

@@ -6,7 +6,6 @@ import getpass
 import re
 import resource
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Optional
@@ -161,9 +160,9 @@ class Stage:
         """End with nothing to do. What the notebook's further cells say about this stage is not run."""
         self._end("SKIPPED", [reason], {"in": 0, "out": 0})
 
-    def reject(self, findings: Iterable[Finding], *, rows_in: Optional[int] = None, rejected: Optional[int] = None) -> None:
+    def reject(self, reasons: list[str], *, rows_in: Optional[int] = None, rejected: Optional[int] = None) -> None:
         """End with a gate's no: an answer, not a fault. Further cells are not run."""
-        self._end("REJECTED", [each.text for each in findings], {"in": rows_in, "out": 0, "rejected": rejected})
+        self._end("REJECTED", reasons, {"in": rows_in, "out": 0, "rejected": rejected})
 
     def result(self, outcome: str, reasons: list[str], rows: dict[str, Optional[int]]) -> dict[str, Any]:
         """Return the result of this notebook for the record of the attempt."""

@@ -13,8 +13,8 @@ from daybook.quality.gates import Finding, format_rule_result
 
 def apply_approval(
     stage: Stage, findings: Sequence[Finding], rules: Sequence[RuleResult], *, broken: str = "rejected"
-) -> list[Finding]:
-    """Record the results of rules and a gate's findings; return the findings that reject the date.
+) -> list[str]:
+    """Record the results of rules and a gate's findings; return the reasons to reject the date.
 
     The approval that the run was started with waives findings. Each waived finding is recorded with a warning.
 
@@ -45,7 +45,7 @@ def apply_approval(
             if not each.holds and each.severity == "error":
                 outcome = outcomes.get(format_rule_result(each), broken)
             recorded.append(each.to_record(outcome))
-    return refused
+    return [each.text for each in refused]
 
 
 def format_rules(rules: Sequence[RuleResult]) -> Listing:

@@ -151,10 +151,10 @@ def publish(stage: Stage, audit: Audit) -> None:
         raise NotebookError("No cell compares the candidates with silver; add a cell that calls quality.reconcile.")
     stage.warnings[:] = audit.warnings
     checked = sum(each.checked for each in audit.rules if each.rule.endswith("is unique"))
-    findings = apply_approval(stage, gate_broken_rules(audit.rules) + gate_differences(audit.figures), audit.rules)
-    if findings:
+    reasons = apply_approval(stage, gate_broken_rules(audit.rules) + gate_differences(audit.figures), audit.rules)
+    if reasons:
         hold_dates(stage)
-        stage.reject(findings, rows_in=checked)
+        stage.reject(reasons, rows_in=checked)
         return
     publish_candidates(stage, audit.dates, audit.basis)
     stage.succeed(rows_in=checked, rows_out=checked)

@@ -115,10 +115,10 @@ def merge_silver(stage: Stage) -> Listing:
         if landed[contract.name] != rows[contract.full_name]:
             found_by += _find_key_collisions(stage, contract, landed[contract.name])
     stage.warnings.extend(format_warnings(found_by))
-    findings = apply_approval(stage, gate_broken_rules(found_by) + stage.findings, found_by)
+    reasons = apply_approval(stage, gate_broken_rules(found_by) + stage.findings, found_by)
     read = sum(landed.values())
-    if findings:
-        stage.reject(findings, rows_in=read)
+    if reasons:
+        stage.reject(reasons, rows_in=read)
         return format_rules(found_by)
     # A stored table that cannot take the columns of its contract stops the merge of all tables, too.
     for contract in contracts:

@@ -142,12 +142,12 @@ def quarantine(stage: Stage, result: ValidationResult) -> None:
         f"{each.table}: {each.rule}": each.failing for each in result.rules if not each.holds and each.severity == "error"
     }
     stage.warnings.extend(format_warnings(result.rules))
-    findings = apply_approval(stage, result.findings, result.rules, broken="quarantined")
+    reasons = apply_approval(stage, result.findings, result.rules, broken="quarantined")
     landed, accepted, rejected_rows, copies = map(sum, zip(*(counts.values() for counts in result.counts.values())))
-    passed = pa.table({"accepted": pa.array([] if findings else [accepted], pa.int64())})
+    passed = pa.table({"accepted": pa.array([] if reasons else [accepted], pa.int64())})
     stage.lake.replace_partition(VALIDATED_DATES, passed, stage.run_date)
-    if findings:
-        stage.reject(findings, rows_in=landed, rejected=rejected_rows)
+    if reasons:
+        stage.reject(reasons, rows_in=landed, rejected=rejected_rows)
     else:
         stage.succeed(rows_in=landed, rows_out=accepted, rejected=rejected_rows, duplicates=copies)
 

@@ -92,7 +92,7 @@ def run_check(name: str, remedy: str, check: Callable[[], str], unreadable: Chec
         message = "does not exist" if missing else f"could not be checked: {error_reason(error)}"
         return Check(name, unreadable, message, remedy)
     except BotoCoreError as error:
-        return Check(name, "failed", f"could not be checked: {' '.join(str(error).split())}", "check the network")
+        return Check(name, unreadable, f"could not be checked: {' '.join(str(error).split())}", "check the network")
 
 
 def require_none(problems: Iterable[Optional[str]], remedy: str = "", state: CheckState = "failed") -> None:

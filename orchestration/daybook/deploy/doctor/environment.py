@@ -30,7 +30,9 @@ def check_environment(context: CheckContext, now: Clock) -> Iterator[Check]:
 
 
 def _check_clock(context: CheckContext, now: Clock) -> str:
-    date = context.account.client("sts").get_caller_identity()["ResponseMetadata"]["HTTPHeaders"]["date"]
+    date = context.account.client("sts").get_caller_identity()["ResponseMetadata"]["HTTPHeaders"].get("date")
+    if date is None:
+        raise ProblemError("AWS sent no time", "run the command again", "warning")
     skew = abs((now() - parsedate_to_datetime(date).astimezone(timezone.utc)).total_seconds())
     if skew > MAX_SKEW_SECONDS:
         raise ProblemError(f"differs by {skew:,.0f} s from AWS, which rejects requests from 300 s on", state="warning")

@@ -21,7 +21,7 @@ from daybook.execution.runner import BackfillListener
 from daybook.records.archive import Archive, first_line
 from daybook.records.models import BackfillRecord
 from daybook.records.names import NOT_STARTED
-from daybook.scheduling.backfills import BackfillPlan, close_backfill, read_results
+from daybook.scheduling.backfills import GOOD_OUTCOMES, BackfillPlan, close_backfill, read_results, write_backfill_history
 
 
 def start_backfill_execution(executions: Executions, plan: BackfillPlan, *, parallel: int, fail_fast: bool) -> str:
@@ -80,9 +80,16 @@ def is_running(executions: Executions, backfill_id: str) -> bool:
 
 def _close_backfill(executions: Executions, backfill_id: str, ended: Optional[ExecutionInfo], history: bytes) -> BackfillRecord:
     """Close a backfill and the runs of its dates unless they are closed; return the backfill's closing record."""
-    found = read_results(Archive(executions.settings.archive), backfill_id)
-    close_lost(executions, [each.run_id for each in found if each.outcome != NOT_STARTED])
-    return close_ended_backfill(executions.settings, backfill_id, ended, history)
+    archive = Archive(executions.settings.archive)
+    # First, since AWS can fail in the next step, and a second try has no history.
+    if history:
+        write_backfill_history(archive, backfill_id, history)
+    # Records of dates that ended well in the backfill that this one continues are closed.
+    open_runs = [
+        each.run_id for each in read_results(archive, backfill_id) if each.outcome not in (NOT_STARTED, *GOOD_OUTCOMES)
+    ]
+    close_lost(executions, open_runs)
+    return close_ended_backfill(archive, backfill_id, ended)
 
 
 def _common_input(executions: Executions) -> dict[str, Any]:

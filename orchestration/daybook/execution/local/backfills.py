@@ -24,7 +24,7 @@ from daybook.records.archive import Archive, current_timestamp, first_line
 from daybook.records.locks import DateLock
 from daybook.records.models import BackfillRecord
 from daybook.records.names import run_date_of
-from daybook.scheduling.backfills import BackfillPlan, record_refusal
+from daybook.scheduling.backfills import BackfillPlan, record_refusal, write_backfill_history
 from daybook.settings import Settings, daybook_home
 
 _log = logging.getLogger(__name__)
@@ -108,11 +108,12 @@ class _LocalStateMachines:
 
     def close_backfill(self, backfill_id: str) -> BackfillRecord:
         """Archive a backfill's history and close it; an interrupt does not prevent that."""
-        journal = journal_path(self._settings, backfill_id)
+        archive, journal = Archive(self._settings.archive), journal_path(self._settings, backfill_id)
 
         def close() -> BackfillRecord:
-            history = journal.read_bytes() if journal.exists() else b""
-            return close_ended_backfill(self._settings, backfill_id, self.ended.get("backfill"), history)
+            if journal.exists():
+                write_backfill_history(archive, backfill_id, journal.read_bytes())
+            return close_ended_backfill(archive, backfill_id, self.ended.get("backfill"))
 
         try:
             return close()
