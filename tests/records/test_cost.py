@@ -101,6 +101,25 @@ def test_each_job_run_counts_including_failed_ones() -> None:
     assert story.use.transitions == 3
 
 
+def test_job_of_a_stopped_execution_is_not_counted_after_redrive() -> None:
+    story = Story()
+    story.enter("Task")
+    story.start("ingest")
+    story.add("ExecutionAborted")
+    story.add("ExecutionRedriven", 9999)
+    story.start("ingest")
+    story.end(100)
+    assert story.use.jobs == [JobUsage("ingest", 2, 100)]
+
+
+def test_output_that_is_no_object_has_no_description() -> None:
+    story = Story()
+    story.enter("Task")
+    story.start("ingest")
+    story.add("TaskSucceeded", 70, taskSucceededEventDetails={"output": "[1]"})
+    assert [(each.stage, each.dpu) for each in story.use.jobs] == [("ingest", Decimal("0.0625"))]
+
+
 def test_waiting_job_is_not_counted() -> None:
     story = Story()
     story.enter("Task")

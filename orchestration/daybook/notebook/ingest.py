@@ -102,7 +102,8 @@ def read_landing(stage: Stage) -> LandingResult:
             )
     for name, entity in stage.source.entities.items():
         landed = landing.entities[name] = LandedEntity()
-        stored = _list_bronze_files(stage, name)
+        # A snapshot that is there replaces what is stored.
+        stored = _list_bronze_files(stage, name) if entity.is_dated or not marks[name] else []
         if stored and not marks[name] and not stage.settings.allow_missing:
             _reuse_bronze(stage, name, landed, stored)
             continue

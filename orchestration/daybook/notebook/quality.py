@@ -118,6 +118,9 @@ def check_past(stage: Stage, audit: Audit, past: Mapping[str, str]) -> Listing:
         The query that gives the earlier days of a gold table, by the table's name. It has the table's date and a column per
         watched figure, and reads only tables of silver and gold. Other tables are compared with all their published days.
     """
+    for name in past.values():
+        if name not in stage.definitions:
+            raise NotebookError(f"No %%sql cell defines {name}; add one that gives the earlier days.")
     sql = {table: stage.definitions[name] for table, name in past.items()}
     for table, name in past.items():
         if not {each.split(".")[0] for each in stage.engine.referenced_tables(sql[table])} <= set(LAYERS):

@@ -111,8 +111,10 @@ def usage_from_history(events: Iterable[Mapping[str, Any]], now: datetime, execu
         elif event["type"] == "TaskScheduled":
             # A retry is a transition of its own.
             transitions, scheduled = transitions + (scheduled > 0), scheduled + 1
-    jobs = []
-    for job in list_jobs(events):
+    jobs, found = [], list_jobs(events)
+    for job in found:
+        if job.ended_at is None and job is not found[-1]:
+            continue  # Its execution was stopped and redriven; nothing says how long it ran.
         seconds = job.description.get("ExecutionTime")
         if seconds is None:
             seconds = max(0, math.ceil(((job.ended_at or now) - job.scheduled_at).total_seconds()))

@@ -44,7 +44,8 @@ def list_jobs(events: Iterable[Mapping[str, Any]]) -> list[Job]:
             details = event.get("taskSucceededEventDetails") or event.get("taskFailedEventDetails") or {}
             # The cause of an error can be any text.
             with suppress(ValueError):
-                running.description = json.loads(details.get("output") or details.get("cause") or "{}")
+                description = json.loads(details.get("output") or details.get("cause") or "{}")
+                running.description = description if isinstance(description, dict) else {}
             running.ended_at = parse_timestamp(event["timestamp"])
             running = None
     return jobs

@@ -183,7 +183,9 @@ class Restatement(RecordModel):
     business_date: str = Field(
         validation_alias="order_date", serialization_alias="order_date", description="The date, YYYY-MM-DD."
     )
-    before: Optional[dict[str, Any]] = Field(default=None, description="Money as decimal text; null: not published.")
+    before: Optional[dict[str, Any]] = Field(
+        default=None, description="Figures before the run; money as decimal text; null: not published."
+    )
     after: Optional[dict[str, Any]] = Field(default=None, description="Like before, for the figures after the run.")
 
 
@@ -259,7 +261,9 @@ class Execution(RecordModel):
     engine: Optional[str] = Field(default=None, description="Engine and version, such as duckdb 1.2.2.")
     python: Optional[str] = Field(default=None, description="Version of Python.")
     redactions: dict[str, int] = Field(default={}, description="Values that were replaced before archiving, by column.")
-    withheld: Optional[str] = Field(default=None, description="Class of the error for which free text is withheld.")
+    withheld: Optional[str] = Field(
+        default=None, description="Class of the error for which free text, and an attempt's notebook, are withheld."
+    )
     missing: list[str] = Field(default=[], description="Not archived: described files that are not in the archive.")
 
 
