@@ -461,3 +461,14 @@ def test_conflicting_commit_is_retried_on_the_newest_version(lake: Lake, waits: 
     assert next(tries) == 3
     assert read_rows(lake, "silver.products", "product_id", "name") == [("a", "Aunt"), ("c", "Cat")]
     assert len(waits) == 1
+
+
+def test_columns_of_a_contract_can_be_named_new_and_old(lake: Lake) -> None:
+    names = {"name": "new", "category": "old"}
+    renamed = [each.model_copy(update={"name": names.get(each.name, each.name)}) for each in PRODUCTS.properties]
+    values = {name: getattr(PRODUCTS, name) for name in type(PRODUCTS).model_fields}
+    contract = type(PRODUCTS).model_construct(**{**values, "name": "things", "properties": renamed})
+    for day, name in ((FIRST, "a"), (SECOND, "b")):
+        rows = products(day, Version("p", name, 1)).rename_columns(contract.arrow_schema.names)
+        merge(lake, contract, rows, landed_on=day)
+    assert read_rows(lake, "silver.things", "product_id", "new") == [("p", "b")]

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from hypothesis import given, settings
@@ -283,6 +284,39 @@ def test_log_with_files_in_other_places_is_an_error(lake: Lake, archive: Archive
     path.write_text(path.read_text().replace('{"add":{"path":"', '{"add":{"path":"s3://elsewhere/'))
     with pytest.raises(LakeError, match="has deletion vectors or files in other places, which Daybook does not write"):
         plan(lake, archive)
+
+
+def test_unreadable_version_is_named(lake: Lake, archive: Archive) -> None:
+    write_run_record(archive, days=1, read={TABLE: 2})
+    DeltaTable(lake.uri(TABLE), version=3).create_checkpoint()
+    (Path(lake.uri(TABLE)) / "_delta_log" / f"{2:020d}.json").write_text('{"add": nonsense')
+    with pytest.raises(LakeError, match=r"^Version 2 of bronze\.orders at .* cannot be read \(.*\); nothing was removed\."):
+        plan(lake, archive)
+
+
+def test_damaged_entry_that_nothing_needs_is_removed(lake: Lake, archive: Archive) -> None:
+    write_run_record(archive, days=1)
+    DeltaTable(lake.uri(TABLE), version=3).create_checkpoint()
+    (Path(lake.uri(TABLE)) / "_delta_log" / f"{1:020d}.json").write_text('{"add": nonsense')
+    assert only(vacuum(lake, archive)).kept_versions == (4,)
+    assert not (Path(lake.uri(TABLE)) / "_delta_log" / f"{1:020d}.json").exists()
+
+
+def test_missing_entry_below_a_checkpoint_is_no_error(tmp_path: Path, archive: Archive) -> None:
+    lake = Lake(str(tmp_path / "young"), run_id="daily-2025-11-01-1")
+    for value in "abcd":
+        write_rows(lake, TABLE, value, days=0.1)
+    write_run_record(archive, days=1)
+    DeltaTable(lake.uri(TABLE), version=3).create_checkpoint()
+    (Path(lake.uri(TABLE)) / "_delta_log" / f"{3:020d}.json").unlink()
+    assert only(plan(lake, archive)).kept_versions == (3, 4)
+
+
+def test_timestamps_without_a_zone_are_no_deletion_vectors(lake: Lake, archive: Archive) -> None:
+    write_run_record(archive, days=1)
+    times = pa.table({"at": pa.array([datetime(2025, 11, 1)], pa.timestamp("us"))})
+    write_deltalake(lake.uri("silver.times"), times)
+    assert {each.table.full_name for each in plan(lake, archive).removals} == {TABLE, "silver.times"}
 
 
 # Interruptions

@@ -115,7 +115,7 @@ def test_values_added_after_a_search_are_found() -> None:
     sought = ValueMatcher(connect, max_in_memory=0)
     sought.add("name", "name", ["Zoë Kanarie"])
     assert Redactor(sought).redact_text("Kanarie and Spatzig") == "[redacted:name] and Spatzig"
-    sought.add_arrays("surname", "name", [pa.array(["Spatzig", None]), pa.array(["Spatzig"])])
+    sought.add("surname", "name", ["Spatzig", None, "Spatzig"])
     assert Redactor(sought).redact_text("Kanarie and Spatzig") == "[redacted:name] and [redacted:surname]"
 
 
@@ -166,3 +166,11 @@ def test_contains_all_is_per_column(many: int) -> None:
     assert not values.contains_all("name", "name", pa.array(["Am Käfig 7"], pa.string()))
     assert values.contains_all("phone", "phone", pa.array([None], pa.string()))
     assert not values.contains_all("phone", "phone", pa.array(["123"], pa.string()))
+
+
+def test_texts_can_be_prefetched_again() -> None:
+    sought = ValueMatcher(connect, max_in_memory=1)
+    sought.add("surname", "name", ["Spatzig", "Quarkstrom"])
+    for texts in (["Ms Spatzig"], ["Ms Spatzig"], []):
+        sought.prefetch(texts)
+    assert not sought.in_memory

@@ -139,6 +139,7 @@ class _Merge:
         self._schema = pa.schema([each for each in contract.arrow_schema if each.name not in contract.derived])
         self._columns = ", ".join(self._schema.names)
         self._withdrawn = 0
+        self._held = 0
 
     def begin(self, rows: Union[pa.Table, str]) -> None:
         """Make the rows of the date readable as ``merging.rows``, and their derived columns as ``merging.derived``."""
@@ -199,7 +200,7 @@ class _Merge:
             first = self._contract.key[0]
             names = f"(SELECT {first} FROM {_SCHEMA}.rows UNION ALL SELECT {first} FROM {_SCHEMA}.withdrawn)"
         rows = open_dataset(delta)
-        self._load_table("held", rows, self._schema.names, self._key_filter(rows, names), f"WHERE {condition}")
+        self._held = self._load_table("held", rows, self._schema.names, self._key_filter(rows, names), f"WHERE {condition}")
 
     def load_restored_rows(self) -> int:
         """Load the newest versions of the withdrawn keys into ``merging.restored``; return the version of their table."""
@@ -231,6 +232,10 @@ class _Merge:
                 f"UNION ALL SELECT * FROM {_SCHEMA}.restored"
             )
         stored = f"SELECT * FROM {_SCHEMA}.held"
+        if not self._held:
+            # A first load: comparing would copy all rows.
+            inserted = self._database.execute(f"SELECT count(*) FROM ({wanted}) AS wanted").fetchall()[0][0]
+            return RowChanges(self._database, stored, wanted, stored, {"inserted": inserted, "updated": 0, "deleted": 0})
         replaces = f"({self._is_newer_sql()}) AND ({self._differs_sql()})"
         if self._by_group:
             # The newer version of a group wins as a whole: where the stored one is newer, the group stays.
@@ -243,28 +248,31 @@ class _Merge:
             losing = self._same_group_sql("losing", "r")
             wanted, stored = (f"SELECT * FROM ({rows}) AS r WHERE NOT EXISTS ({losing})" for rows in (wanted, stored))
             replaces = self._differs_sql()
+        names = [*self._schema.names, "_there"]
+        both = ", ".join(f"{row}.{name} AS {row}_{name}" for row in ("new", "old") for name in names)
         self._table(
             "changes",
-            f"SELECT new, old FROM (SELECT *, TRUE AS _there FROM ({wanted}) AS wanted) AS new "
+            # Not the rows as structs: a column of the contract can be named new or old.
+            f"SELECT {both} FROM (SELECT *, TRUE AS _there FROM ({wanted}) AS wanted) AS new "
             f"FULL JOIN (SELECT *, TRUE AS _there FROM ({stored}) AS stored) AS old "
             f"ON {_equal_sql(self._contract.key, 'new', 'old')} "
             f"WHERE new._there IS NULL OR old._there IS NULL OR ({replaces})",
         )
         inserted, updated, deleted = self._database.execute(
-            "SELECT count(*) FILTER (old._there IS NULL), count(*) FILTER (new._there AND old._there), "
-            f"count(*) FILTER (new._there IS NULL) FROM {_SCHEMA}.changes"
+            "SELECT count(*) FILTER (old__there IS NULL), count(*) FILTER (new__there AND old__there), "
+            f"count(*) FILTER (new__there IS NULL) FROM {_SCHEMA}.changes"
         ).fetchall()[0]
-        before = f"SELECT {self._prefixed_columns('old')} FROM {_SCHEMA}.changes WHERE old._there"
+        before = f"SELECT {self._prefixed_columns('old')} FROM {_SCHEMA}.changes WHERE old__there"
         return RowChanges(
             self._database,
             before,
-            f"SELECT {self._prefixed_columns('new')} FROM {_SCHEMA}.changes WHERE new._there",
-            f"{before} AND new._there IS NULL",
+            f"SELECT {self._prefixed_columns('new')} FROM {_SCHEMA}.changes WHERE new__there",
+            f"{before} AND new__there IS NULL",
             {"inserted": inserted, "updated": updated, "deleted": deleted},
         )
 
     def _prefixed_columns(self, prefix: str) -> str:
-        return ", ".join(f"{prefix}.{name}" for name in self._schema.names)
+        return ", ".join(f"{prefix}_{name} AS {name}" for name in self._schema.names)
 
     def _is_newer_sql(self) -> str:
         newer = (

@@ -61,14 +61,24 @@ def list_tables(root: str, *, candidates: bool = False) -> list[StoredTable]:
     """
     store = Store(root)
     found = []
-    for place in {key.split(f"/{LOG_FOLDER}/")[0] for key in store.keys("") if f"/{LOG_FOLDER}/" in key}:
-        path = place.split("/")
-        user = path[1] if path[0] == "dev" and path[1:] else ""
-        path = path[2:] if user else path
-        is_candidate = path[:1] == ["candidate"]
-        if len(path) == (3 if is_candidate else 2) and (not is_candidate or (candidates and user)):
-            found.append(StoredTable(store.href(place), path[0], path[-1], user))
-    return sorted(found, key=lambda table: (table.development, table.uri))
+    # By folder: a listing of the whole lake has all its data files.
+    for user in ("", *store.list_folders("dev")):
+        prefix = f"dev/{user}/" if user else ""
+        for layer in store.list_folders(prefix.rstrip("/")):
+            names = store.list_folders(f"{prefix}{layer}")
+            if layer == "candidate":
+                runs = names if candidates and user else []
+                names = [f"{run}/{name}" for run in runs for name in store.list_folders(f"{prefix}{layer}/{run}")]
+            elif layer == "dev" and not user:
+                continue
+            # A folder can remain after its files were removed.
+            places = [(name, f"{prefix}{layer}/{name}") for name in names]
+            found += [
+                StoredTable(store.href(place), layer, name.split("/")[-1], user)
+                for name, place in places
+                if store.keys(f"{place}/{LOG_FOLDER}")
+            ]
+    return found
 
 
 def rewrite_table(

@@ -15,11 +15,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
+from typing import Optional
 
+from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from daybook.errors import LakeError, UsageError
-from daybook.lake.delta import SUPPORTED_READER_VERSION, open_table
+from daybook.lake.delta import open_table
 from daybook.lake.rewrite import (
     LOG_FOLDER,
     StoredTable,
@@ -113,10 +115,7 @@ def plan_vacuum(root: str, archive: Archive, *, keep: timedelta, at: datetime) -
         try:
             removals.append(_plan_table(table, versions, at))
         except (DeltaError, TableNotFoundError) as error:
-            raise LakeError(
-                f"A version of {table.full_name} at {table.uri} cannot be read ({str(error).splitlines()[0]}); "
-                "nothing was removed. Restore the table from a copy."
-            ) from error
+            raise _unreadable_error(table, "The log", error) from error
     resumable = find_resumable_runs(records, since=at - keep)
     over = {record.run_id for record in records} - resumable
     orphans = []
@@ -175,8 +174,9 @@ def _plan_table(table: StoredTable, pinned: frozenset[int], at: datetime) -> Tab
     stored = Store(table.uri).list_objects()
     log = {each.key[len(LOG_FOLDER) + 1 :]: each for each in stored if each.key.startswith(f"{LOG_FOLDER}/")}
     checkpoints, first, newest = _find_readable_range(table, log)
-    # Newest first. A commit without a time counts as a young one.
-    history = open_table(table.uri, newest).history()
+    # Newest first, and only as many as can be young: older entries can be damaged, and deltalake never ends at a missing one.
+    recent = sum(name.endswith(".json") and name >= f"{first:020d}" and each.modified >= since for name, each in log.items())
+    history = open_table(table.uri, newest).history(max(recent, 1))
     young = takewhile(lambda commit: commit.get("timestamp", math.inf) >= since.timestamp() * 1000, history)
     wanted = {version for version in pinned if version <= newest}
     # A writer may have committed since the listing.
@@ -228,19 +228,33 @@ def _find_readable_range(table: StoredTable, log: Iterable[str]) -> tuple[list[i
 def _list_version_files(table: StoredTable, versions: Sequence[int]) -> dict[int, frozenset[str]]:
     """Return the keys of the files of each version; the versions are sorted."""
     found = {}
-    delta = open_table(table.uri, versions[0])
-    root = f"{delta.table_uri.rstrip('/')}/"
+    delta: Optional[DeltaTable] = None
     for version in versions:
-        delta.load_as_version(version)
-        # Not get_add_actions, which has the keys: deltalake 1.2.1 panics there on a table without files.
-        keys = frozenset(uri.removeprefix(root) for uri in delta.file_uris())
-        if delta.protocol().min_reader_version > SUPPORTED_READER_VERSION or any(map(_URL.match, keys)):
+        try:
+            if delta is None:
+                delta = open_table(table.uri, version)
+            else:
+                delta.load_as_version(version)
+            # Not get_add_actions, which has the keys: deltalake 1.2.1 panics there on a table without files.
+            uris = delta.file_uris()
+        except (DeltaError, TableNotFoundError) as error:
+            raise _unreadable_error(table, f"Version {version}", error) from error
+        root = f"{delta.table_uri.rstrip('/')}/"
+        keys = frozenset(uri.removeprefix(root) for uri in uris)
+        if "deletionVectors" in (delta.protocol().reader_features or ()) or any(map(_URL.match, keys)):
             raise LakeError(
                 f"The log of {table.full_name} at {table.uri} has deletion vectors or files in other places, "
                 "which Daybook does not write; nothing was removed. Vacuum it with the tool that wrote it."
             )
         found[version] = keys
     return found
+
+
+def _unreadable_error(table: StoredTable, part: str, error: Exception) -> LakeError:
+    return LakeError(
+        f"{part} of {table.full_name} at {table.uri} cannot be read ({str(error).splitlines()[0]}); nothing was removed. "
+        "Restore the table from a copy."
+    )
 
 
 def _is_hidden(part: str) -> bool:

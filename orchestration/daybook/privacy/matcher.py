@@ -119,14 +119,8 @@ class ValueMatcher:
         self._prefetched: set[str] = set()
 
     def add(self, column: str, kind: str, values: Iterable[Optional[str]]) -> None:
-        """Add a column's values."""
-        self.add_arrays(column, kind, [pa.array(list(values), pa.string())])
-
-    def add_arrays(self, column: str, kind: str, arrays: Iterable[pa.Array]) -> None:
-        """Add a column's values, as Arrow arrays."""
-        rank = self.add_column(column, kind)
-        for array in arrays:
-            self.add_array(rank, array)
+        """Add a column with its values."""
+        self.add_array(self.add_column(column, kind), pa.array(list(values), pa.string()))
 
     def add_column(self, column: str, kind: str) -> int:
         """Add a column without values, and return its number for ``add_array``."""
@@ -197,6 +191,8 @@ class ValueMatcher:
             return
         self.build_index()
         new = set(texts) - self._prefetched
+        if not new:
+            return
         self._prefetched |= new
         wanted = SearchKeys(*(set().union(*keys) for keys in zip(*map(extract_search_keys, new))))
         for keys, queried in zip(wanted, self._queried):

@@ -105,11 +105,14 @@ def _search(
     uris: Iterable[str],
     reader: TextReader,
     find_match: Callable[[str, str, Iterable[FileText]], Optional[str]],
-    held: Collection[tuple[str, str]] = (),
+    held: Optional[Collection[tuple[str, str]]] = None,
 ) -> SearchResult:
-    """Search every file under some URIs with a function of the URI, the file's name and its texts."""
+    """Search every file under some URIs with a function of the URI, the file's name and its texts.
+
+    The files that match have digests if ``held`` is given.
+    """
     result = SearchResult()
-    suspected = {name for name, _ in held}
+    suspected = {name for name, _ in held or ()}
     for uri in dict.fromkeys(uris):
         for name, open_file in list_files(uri, result.unsearched):
             try:
@@ -118,12 +121,14 @@ def _search(
                         match = find_match(uri, name, reader.read(file, name))
                     except READ_ERRORS as error:
                         match, result.unsearched[name] = None, format_reason(error)
-                    if match or name in suspected:
+                    if held is not None and (match or name in suspected):
                         digest = _digest_file(file)
                         if not match and (name, digest) in held:
                             match = "unchanged since an earlier try found the person in it"
                         if match:
-                            result.matches[name], result.digests[name] = match, digest
+                            result.digests[name] = digest
+                    if match:
+                        result.matches[name] = match
             except FileNotFoundError:
                 continue  # The file was removed after the listing.
             except READ_ERRORS as error:
