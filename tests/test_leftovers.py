@@ -17,6 +17,8 @@ from daybook.settings import is_temporary_name, list_environments, list_files, l
 from daybook.sources import list_sources, load_source
 from tests.conftest import Project
 
+pytestmark = pytest.mark.slow
+
 LEFTOVERS = [
     ".ipynb_checkpoints/{stem}-checkpoint{suffix}",
     ".virtual_documents/{name}",

@@ -8,6 +8,8 @@ import pytest
 
 from tests.faults.conftest import FAULTS, Shop
 
+pytestmark = pytest.mark.slow
+
 DAYS = ("2025-01-01", "2025-01-02", "2025-01-03")
 UTC_MIDNIGHT = "CAST(CAST(min(day) AS VARCHAR) || ' 00:00:00Z' AS TIMESTAMPTZ)"
 

@@ -33,6 +33,8 @@ from tests.faults.conftest import add_deployment
 from tests.notebook.conftest import session
 from tests.sessions import Session, new_session
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["session"]
 
 HERE = Path(__file__).parent / "header_renamed_by_case"

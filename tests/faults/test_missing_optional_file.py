@@ -9,6 +9,8 @@ import pytest
 from daybook.cli.app import load_command_settings
 from tests.faults.conftest import Shop
 
+pytestmark = pytest.mark.slow
+
 DAY = "2025-10-26"
 ORDERS = "order_id,customer,ordered_at,status,shipped_at,updated_at\n"
 LINES = f"o/{DAY}/lines.csv"

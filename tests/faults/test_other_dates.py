@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from daybook.records.models import AttemptRecord
 from daybook.settings import Settings, load_settings
 from demo_shop import generate
 from tests.sessions import Session, new_session
+
+pytestmark = pytest.mark.slow
 
 CELL = """
 o = stage.engine.query("SELECT first_name AS a, last_name AS b, street AS d, postal_code AS z, customer_id AS i "
@@ -76,4 +79,5 @@ def test_people_of_other_dates_are_archived_as_pseudonyms(session: Session) -> N
     assert len(lines) == 13
     assert all(len(value) == 32 for line in lines[1:] for value in line.split()[1:] if value != "None")
     archived_text = archived(settings, CELL, session.printed)
-    assert not {value for value in people(settings) if value in archived_text}
+    # Within a word, the digits of a postal code can be those of a pseudonym or a digest.
+    assert not {value for value in people(settings) if re.search(rf"(?<!\w){re.escape(value)}(?!\w)", archived_text)}

@@ -8,6 +8,8 @@ import pytest
 
 from tests.faults.conftest import FAULTS, Shop
 
+pytestmark = pytest.mark.slow
+
 EXPORTS = sorted((FAULTS / "overlapping_exports").glob("*.csv"))
 DAY, NEXT = "2025-05-11", "2025-05-12"
 S4 = "S4,2025-05-12 09:00:00 +0200,paid,Comb,1,5.00"

@@ -397,6 +397,7 @@ class Interrupted(Lake):
         return done
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(_histories())
 def test_any_order_and_interleaving_leave_the_newest_rows(
@@ -413,6 +414,7 @@ def test_any_order_and_interleaving_leave_the_newest_rows(
     assert read_rows(Lake(root), "silver.products", "product_id", "name", "landed_on") == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(_exports())
 def test_exports_in_any_order_leave_each_orders_newest_lines(

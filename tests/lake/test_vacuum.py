@@ -377,6 +377,7 @@ def histories(draw: st.DrawFn) -> tuple[list[tuple[str, int, float]], list[tuple
     return changes, runs, draw(st.sampled_from([0, 2, 10, 60, 90]))
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(histories())
 def test_kept_versions_are_readable_and_no_other_file_remains(

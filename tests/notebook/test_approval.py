@@ -63,6 +63,7 @@ def test_finding_that_is_not_approved_rejects_the_date(shop: Shop) -> None:
     assert published(shop) == []
 
 
+@pytest.mark.slow
 def test_approval_of_a_dead_run_can_be_repeated(shop: Shop) -> None:
     reject(shop)
     first = approve(shop.settings, f"{RUN}-1", by="a steward", why="known")

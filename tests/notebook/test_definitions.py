@@ -15,6 +15,8 @@ from demo_shop import generate
 from tests.conftest import Project
 from tests.sessions import Session
 
+pytestmark = pytest.mark.slow
+
 DAY = "2025-11-30"
 NOTEBOOK = "notebooks/4_aggregate.ipynb"
 

@@ -25,6 +25,8 @@ from demo_shop import ExpectedFigures, Summary, generate
 from tests.notebook.test_stale_dates import rows_of
 from tests.sessions import Session
 
+pytestmark = pytest.mark.slow
+
 DROP, TRUNCATED, DOUBLED = "2025-11-08", "2025-11-13", "2025-11-20"
 COPIES = "rows stand once"
 DOUBLED_FILES = ("orders", "order_items", "payments")

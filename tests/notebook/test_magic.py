@@ -64,7 +64,7 @@ def test_query_may_end_with_a_semicolon_or_a_comment(opened: Any, stage: Stage, 
     ],
 )
 def test_statements_that_read_are_shown(opened: Any, stage: Stage, sql: str, first: tuple[Any, ...]) -> None:
-    shown = opened.value(f"%%sql\n{sql}")
+    shown = opened.value(f"%%sql --rows 100\n{sql}")
     assert first in [row[:2] for row in rows(shown)]
     assert shown.total == {"D": 2, "S": 2, "P": 25, "U": 50}[sql[0]]
 

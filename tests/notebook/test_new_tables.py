@@ -24,6 +24,8 @@ from daybook.settings import load_settings
 from tests.conftest import Project
 from tests.sessions import Session, new_session
 
+pytestmark = pytest.mark.slow
+
 EARLY, DAY, LATE = "2025-05-10", "2025-05-11", "2025-05-12"
 FILES = Path(__file__).parent / "new_tables"
 """The files that the project adds, by their paths in it."""

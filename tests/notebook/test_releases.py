@@ -19,6 +19,8 @@ from daybook.lake.tables import Lake
 from daybook.notebook.releases import Release, list_landed_columns, read_releases, write_releases
 from tests.notebook.decisions import DAY, Shop, daybook, landing, shop
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["daybook", "landing", "shop"]
 
 RUN = f"daily-{DAY}"

@@ -146,6 +146,7 @@ def test_tables_created_after_a_rekey_are_converted_once(shop: Shop) -> None:
     assert versions.to_table().column("customer_key").to_pylist() == [make_pseudonym(load_keys(shop.key), "C-9")]
 
 
+@pytest.mark.slow
 def test_rekey_killed_at_any_write_is_finished_by_the_next(shop: Shop, tmp_path: Path, killer: Killer) -> None:
     pristine = shutil.copytree(tmp_path / "shop", tmp_path / "pristine")
     killer.aim(None)

@@ -239,6 +239,7 @@ def test_erasure_killed_at_any_write_is_finished_by_the_next(shop: Shop, filled:
     finish_killed(shop, filled, killer, [*range(1, 40), *range(40, writes, 30), *range(writes - 6, writes + 1)])
 
 
+@pytest.mark.slow
 def test_erasure_killed_at_some_writes_is_finished_by_the_next(shop: Shop, filled: Path, killer: Killer) -> None:
     writes = count_writes(shop, killer)
     finish_killed(shop, filled, killer, [2, 9, 25, writes - 40, writes])

@@ -127,6 +127,7 @@ def test_rows_without_the_person_are_unchanged(named: Shop) -> None:
     assert len(after) == len(before)
 
 
+@pytest.mark.slow
 def test_values_come_from_landing_after_bronze_is_masked(named: Shop) -> None:
     named.erase()
     with pytest.raises(UsageError, match="no landing file has the values any more"):
