@@ -106,12 +106,12 @@ def test_kernel_that_dies_at_start_fails_at_once(scripts: Scripts) -> None:
         os.kill(standby_kernel._standby_kernel[0], signal.SIGKILL)
         try:
             execute("1")
-        except (RuntimeError, OSError) as error:
-            print(json.dumps(type(error).__name__))
+        except (RuntimeError, OSError):  # which one depends on how far the kernel is gone
+            print(json.dumps("the kernel did not start"))
     """
     code, printed = scripts.run(EXECUTE + dedented(script))
     assert code == 0, printed
-    assert last_line(printed) in ('"RuntimeError"', '"BrokenPipeError"')
+    assert last_line(printed) == '"the kernel did not start"'
 
 
 def test_cell_can_be_interrupted(scripts: Scripts) -> None:
