@@ -66,6 +66,7 @@ def test_wrong_options_are_reported_before_connecting_to_aws(
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_unreachable_aws_is_one_sentence(call: Call, unreachable_aws: None) -> None:
     code, out, error = call("deploy", "--env", "prod", "--dry-run")
     assert (code, out) == (1, "")

@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -67,20 +67,24 @@ def sql(
 
 
 @app.command()
-def check() -> None:
+def check(
+    files: Annotated[
+        Optional[list[Path]], typer.Argument(metavar="[FILE]...", help="Check these files only, such as params/local.yaml.")
+    ] = None,
+) -> None:
     """Check params, contracts, sources, notebooks and state machines."""
     from daybook.cli.check import check_project
 
-    problems = files = 0
-    for checked in check_project():
-        files += 1
+    problems = count = 0
+    for checked in check_project(files or []):
+        count += 1
         for problem in checked.problems:
             problems += 1
             print_line(("✗", "red"), " ", problem if problem.startswith(checked.file) else f"{checked.file}: {problem}")
     if problems:
-        print_line(f"{problems} problems in {files} files.")
+        print_line(f"{problems} problems in {count} files.")
         raise typer.Exit(EXIT_FAILED)
-    print_line(DONE, f" {files} files are valid.")
+    print_line(DONE, " 1 file is valid." if count == 1 else f" {count} files are valid.")
 
 
 @app.command()
