@@ -423,6 +423,7 @@ def failing(name: str, *, written: Optional[dict[str, int]] = None, message: str
     return execute
 
 
+@pytest.mark.slow
 def test_large_exception_is_cut_in_record_and_log(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,8 @@ from daybook.lake.tables import Lake
 from daybook.notebook import context as stages
 from tests.sessions import new_session
 
+pytestmark = pytest.mark.slow
+
 LANDING = Path(__file__).parent / "bad_debt"
 DAY = "2011-08-12"
 GROSS = Decimal("25.50") + Decimal("29.50")

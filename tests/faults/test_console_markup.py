@@ -32,6 +32,7 @@ def rejected(shop: Shop) -> Shop:
         ("sql", "SELECT sku FROM quarantine.lines", "--env", "odd"),
     ],
 )
+@pytest.mark.slow
 def test_values_are_printed_literally(rejected: Shop, arguments: tuple[str, ...], call: Call) -> None:
     code, out, err = call(*arguments)
     assert (code, err) == (0, "")

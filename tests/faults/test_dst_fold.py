@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
+
 from tests.faults.conftest import FAULTS
+
+pytestmark = pytest.mark.slow
 
 DAY = "2025-10-26"
 

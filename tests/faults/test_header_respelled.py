@@ -71,6 +71,7 @@ def rows_after(*headers: tuple[str, ...]) -> list[tuple[Any, ...]]:
 @settings(max_examples=30)
 @given(headers=st.tuples(*(st.tuples(*map(respelled, HEADER)) for _ in range(2))))
 @example(headers=(tuple(map(str.lower, HEADER)), tuple(unicodedata.normalize("NFD", name) for name in HEADER)))
+@pytest.mark.slow
 def test_every_spelling_of_a_header_has_the_same_rows(headers: tuple[tuple[str, ...], ...]) -> None:
     assert rows_after(*headers) == rows_after(HEADER, HEADER)
 

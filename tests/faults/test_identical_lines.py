@@ -8,6 +8,8 @@ import pytest
 
 from tests.faults.conftest import FAULTS, Shop
 
+pytestmark = pytest.mark.slow
+
 DAY = "2025-05-11"
 
 

@@ -7,6 +7,8 @@ import pytest
 from tests.conftest import Project
 from tests.faults.conftest import FAULTS, Shop
 
+pytestmark = pytest.mark.slow
+
 DAY = "2025-11-11"
 ORDERS = "order_id,customer,ordered_at,status,updated_at"
 LINES = "order_id,line,sku,qty,price"
@@ -34,6 +36,7 @@ def add_key(project: Project, entity: str, *columns: str) -> None:
     project.write(file, head + mark + rest)
 
 
+@pytest.mark.smoke
 def test_colliding_keys_are_a_warning(keyed: Shop) -> None:
     keyed.land_files(DAY, *(FAULTS / "key_collision").glob("*.csv"))
     ran = keyed.run(DAY)

@@ -11,6 +11,8 @@ import yaml
 
 from tests.faults.conftest import Shop
 
+pytestmark = pytest.mark.slow
+
 DAY = "2025-10-26"
 ORDERS, LINES = f"o/{DAY}/orders.csv", f"o/{DAY}/lines.csv"
 NAMES = [

@@ -33,6 +33,7 @@ def test_plain_names_are_not_duckdb_keywords() -> None:
 
 
 @pytest.mark.parametrize("turn", [0, 1, 3])
+@pytest.mark.slow
 def test_odd_landing_columns_pass_all_stages(shop: Shop, turn: int) -> None:
     path = shop.project.root / "params/contracts/landing/odd.yaml"
     contract = yaml.safe_load(path.read_text())

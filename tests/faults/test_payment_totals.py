@@ -6,6 +6,8 @@ import pytest
 
 from tests.faults.conftest import FLAT_HEADER, Shop
 
+pytestmark = pytest.mark.slow
+
 DAY = "2025-05-11"
 PAYMENTS = """mapping:
   payments:

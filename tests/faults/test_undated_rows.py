@@ -11,6 +11,8 @@ from daybook.execution.decisions import list_quarantined_rows, release_rows
 from daybook.privacy.run_values import build_redactor
 from tests.faults.conftest import Shop
 
+pytestmark = pytest.mark.slow
+
 DAY, OTHER, CLOSED = "2025-10-26", "2025-10-27", "2025-10-30"
 HEADER = "order_id,customer,ordered_at,status,shipped_at,updated_at"
 USABLE = "ordered_at is a usable date"
@@ -56,6 +58,7 @@ def test_rows_without_a_usable_date_go_to_quarantine(snapshot: Shop, text: str) 
     assert snapshot.rows(f"SELECT gross_revenue FROM gold.daily_sales WHERE order_date = DATE '{DAY}'")[0][0] == 10
 
 
+@pytest.mark.smoke
 def test_malformed_rows_go_to_quarantine(snapshot: Shop) -> None:
     land(snapshot, order("A1", f"{DAY} 10:00:00"), "N1,C9,cut off")
     assert snapshot.run(DAY).outcome == "SUCCEEDED"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.faults.conftest import FAULTS
+
+pytestmark = pytest.mark.slow
 
 DAY = "2025-10-07"
 

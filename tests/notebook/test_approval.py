@@ -16,6 +16,8 @@ from daybook.records.archive import Archive
 from daybook.records.models import Approval
 from tests.notebook.decisions import DAY, Shop, landing, shop
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["landing", "shop"]
 
 RUN = f"daily-{DAY}"
@@ -80,6 +82,7 @@ def test_approval_after_quality_begins_at_aggregate(shop: Shop) -> None:
     assert approve(shop.settings, f"{RUN}-1", by="a", why="b").first_stage == "aggregate"
 
 
+@pytest.mark.smoke
 def test_rejected_date_is_held_until_approved(shop: Shop, project: Any) -> None:
     project.replace("params/contracts/gold/daily_sales.yaml", "mustBeGreaterOrEqualTo: 1\n", "mustBeGreaterOrEqualTo: 100\n")
     assert shop.run(f"{RUN}-1") == "REJECTED"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.notebook import aggregate
@@ -12,6 +14,8 @@ from daybook.records.names import RESULT_MIME
 from demo_shop import generate
 from tests.cells import load_sql_cells
 from tests.sessions import Session
+
+pytestmark = pytest.mark.slow
 
 DAY = "2025-11-30"
 

@@ -17,6 +17,8 @@ from daybook.notebook import publishing, stale_dates, transform
 from daybook.notebook.stale_dates import ANY_RUN_DATE, hold_dates, mark_stale_dates
 from tests.notebook.histories import DAYS, Landing, Run, list_stale_dates, moment, read_tables, rerun_date
 
+pytestmark = pytest.mark.slow
+
 EARLY, MIDDLE, LATE = DAYS
 ANN, BOB = "1" * 32, "2" * 32
 
@@ -123,6 +125,7 @@ def test_new_category_restates_the_dates_of_its_sales(two_days: str) -> None:
 # Changes of a publish
 
 
+@pytest.mark.smoke
 def test_restated_dates_have_figures_before_and_after(two_days: str) -> None:
     late = run(two_days, LATE, 1, [order("o1", EARLY, by=ANN, status="cancelled", version=2), order("o3", LATE)])
     done = details(late)

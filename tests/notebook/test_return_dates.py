@@ -13,6 +13,8 @@ from daybook.notebook import context as stages
 from daybook.settings import load_settings
 from tests.notebook.histories import DAYS, Landing, Run, list_stale_dates, moment, read_tables
 
+pytestmark = pytest.mark.slow
+
 EARLY, MIDDLE, LATE = DAYS
 BY_ORDER, BY_RETURN = "order_date", "return_date"
 Row = dict[str, Any]
@@ -133,6 +135,7 @@ def test_day_with_returns_and_no_orders_has_a_row(by_return: Shop) -> None:
     assert row == (MIDDLE, 0, 0, 0, 0, 10, -10, None, 0, 0, 0)
 
 
+@pytest.mark.smoke
 def test_late_return_restates_its_own_day(by_return: Shop) -> None:
     by_return.run(EARLY, [order("o1", EARLY)], [sold("o1", "10")])
     by_return.run(MIDDLE, [order("o2", MIDDLE)], [])

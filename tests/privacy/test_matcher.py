@@ -71,6 +71,7 @@ def both(columns: list[list[str]], *, max_in_memory: int = 0) -> tuple[PersonalV
     between=st.sampled_from(["", " ", " … ", "...", ", "]),
     exactly=st.booleans(),
 )
+@pytest.mark.slow
 def test_matcher_finds_what_personal_values_finds(columns, kept, between, exactly) -> None:  # type: ignore[no-untyped-def]
     values, sought = both(columns)
     parts = [columns[at][index % len(columns[at])][start : start + size] for at, index, start, size in kept if columns[at]]
@@ -89,6 +90,7 @@ def test_matcher_finds_what_personal_values_finds(columns, kept, between, exactl
 @example(kind="name", text=" N/a\n")
 @example(kind="name", text="AEaeUEe oe Boes Noel")
 @example(kind="phone", text="+49 30\u00a023125")
+@pytest.mark.slow
 def test_each_form_of_a_value_has_a_key(kind: str, text: str) -> None:
     sought = ValueMatcher(connect, max_in_memory=0)
     sought.add("c", kind, [text])

@@ -256,6 +256,7 @@ TYPED = [typed_sql("x", Column(**kind), ["-"]) for kind in KINDS]
 
 @settings(max_examples=60)
 @given(st.lists(NEARLY, min_size=1, max_size=20))
+@pytest.mark.slow
 def test_any_text_is_read_without_an_error(texts):
     engine = engine_in("Europe/Berlin")
     engine.register("landed", pa.table({"x": pa.array(texts, pa.string())}))

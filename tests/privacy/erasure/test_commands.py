@@ -16,9 +16,12 @@ from daybook.records.locks import DateLock
 from tests.cli.conftest import Call, call
 from tests.privacy.erasure.conftest import ANN, ANNS, Shop
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["call"]
 
 
+@pytest.mark.smoke
 def test_erase_prints_changes_and_record(shop: Shop, call: Call) -> None:
     code, out, _ = call("erase", "--customer", ANN, "--why", "asked", "--yes")
     assert code == 0

@@ -20,9 +20,12 @@ from daybook.privacy.rekey import rekey
 from tests.conftest import Killed, Killer, Project
 from tests.privacy.erasure.conftest import ANN, ANNS, BOB, BOBS, COMMENT, FIRST, SECOND, Shop, landed
 
+pytestmark = pytest.mark.slow
+
 PERSONAL = (ANN, ANNS["email"], ANNS["phone"], ANNS["last_name"], COMMENT)
 
 
+@pytest.mark.smoke
 def test_erased_person_is_in_no_file_of_lake_or_archive(shop: Shop) -> None:
     shop.fill_lake(shop.lake(development="eve"))
     held = shop.files_with(*PERSONAL, shop.key_of(ANN))

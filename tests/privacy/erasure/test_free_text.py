@@ -16,6 +16,8 @@ from daybook.sources import load_source
 from tests.conftest import Killed, Killer
 from tests.privacy.erasure.conftest import ANN, ANNS, BOB, BOBS, FIRST, SECOND, Shop, put
 
+pytestmark = pytest.mark.slow
+
 MUG = f"Mug for Ann Zwölfaxing, {ANNS['email'].upper()}, tel. {ANNS['phone']}"
 BLANK_MUG = "Mug for [erased], [erased], tel. [erased]"
 CUP = "Cup of 1070 g, zwölfaxing style, not Zwölfaxinger"

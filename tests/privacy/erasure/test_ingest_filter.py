@@ -11,6 +11,8 @@ from daybook.privacy.erasure import FilteredLanding, mask_erased_rows
 from daybook.sources import load_source
 from tests.privacy.erasure.conftest import ANN, ANNS, BOB, BOBS, COMMENT, FIRST, SECOND, Shop, landed
 
+pytestmark = pytest.mark.slow
+
 
 def land(shop: Shop, day: Any, **entities: list[dict[str, Any]]) -> Optional[FilteredLanding]:
     """Return the masked landing of some rows."""
