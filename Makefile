@@ -29,8 +29,8 @@ demo: setup ## make a seeded shop's landing files, run its last day and the week
 	@for day in 23 24 25 26 27 28 29 30; do $(DAYBOOK) run --date 2025-11-$$day || exit $$?; done
 
 PYTEST = $(VENV)/bin/python -m pytest --durations=25
-# Two processes; a file's tests stay in one of them.
-PARALLEL = -n 2 --dist loadfile
+# Two processes; a file's tests stay in one of them. Files in the order of tests/conftest.py, not by their number of tests.
+PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 
 test: setup .tools/emulator/ready ## run the tests for a change: the fast ones and one of each slow kind (ARGS="..." for pytest)
 	$(PYTEST) $(PARALLEL) -m 'not slow or smoke' $(ARGS)

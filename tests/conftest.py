@@ -37,6 +37,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos-seed", type=int, default=20251130, help="seed of the times of kills")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with files that have slow tests, so that no process has a long file left when the other is done."""
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow_files)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of real shops' data (Olist, Online Retail): DAYBOOK_SHARED_DATA or ../shared/data."""
