@@ -4,7 +4,7 @@
 
 import re
 from dataclasses import asdict
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Annotated, Optional
 
 import typer
@@ -15,9 +15,10 @@ from daybook.cli.terminal import Part, print_json, print_line, print_table
 from daybook.errors import UsageError
 from daybook.records.archive import Archive
 from daybook.records.cost import COST_PARTS, ESTIMATED, CostSummary, sum_costs
+from daybook.records.formatting import format_decimal
 from daybook.records.names import run_date_of
 
-_AMOUNT_QUANTUM = Decimal("0.00001")
+_AMOUNT_DECIMALS = 5
 _MAX_LISTED_RUNS = 5
 """Maximum number of runs without a cost that are listed; JSON has all."""
 
@@ -75,4 +76,4 @@ def _print_summary(found: CostSummary) -> None:
 
 
 def _format_amount(amount: Optional[Decimal]) -> str:
-    return "" if amount is None else f"{amount.quantize(_AMOUNT_QUANTUM, rounding=ROUND_HALF_UP):,}"
+    return "" if amount is None else format_decimal(amount, _AMOUNT_DECIMALS)

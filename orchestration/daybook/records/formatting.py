@@ -5,8 +5,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from datetime import date, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
+
+_ROUNDING = Context(prec=100, rounding=ROUND_HALF_UP)
+"""More digits than any DECIMAL has: ``quantize`` refuses a result of more digits than its context."""
 
 
 def format_value(value: Any, *, percent: bool = False) -> str:
@@ -20,7 +23,7 @@ def format_value(value: Any, *, percent: bool = False) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, Decimal):
-        return f"{value:,.2f}"
+        return format_decimal(value)
     if isinstance(value, float):
         return f"{value:,.2f}" if abs(value) < 1e6 else f"{value:,.0f}"
     if isinstance(value, datetime):
@@ -28,6 +31,11 @@ def format_value(value: Any, *, percent: bool = False) -> str:
     if isinstance(value, date):
         return value.isoformat()
     return str(value)
+
+
+def format_decimal(value: Decimal, decimals: int = 2) -> str:
+    """Return a number rounded half up, as money is, with thousands separators: ``12,345.68`` for 12345.675."""
+    return f"{value.quantize(Decimal(1).scaleb(-decimals), context=_ROUNDING):,}"
 
 
 def escape_control_characters(text: str, *, keep: str = "") -> str:

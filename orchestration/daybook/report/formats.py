@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timezone
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from typing import Any, Optional, Union
 
 from daybook.errors import ArchiveError
-from daybook.records.formatting import format_value
+from daybook.records.formatting import format_decimal, format_value
 
 UNKNOWN = "–"
 NBSP = "\u00a0"  # keeps a number and its unit on one line
@@ -28,7 +28,7 @@ def format_money(amount: Union[str, Decimal, int, None], currency: Optional[str]
     """
     if amount is None:
         return UNKNOWN
-    rounded = f"{to_decimal(amount).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP):,}"
+    rounded = format_decimal(to_decimal(amount), decimals)
     return f"{rounded}{NBSP}{currency}" if currency else rounded
 
 
