@@ -32,9 +32,9 @@ READING = (
     "vacuum",
     "check",
 )
-"""LazyCommandGroup whose examples run on the tables of the tutorial; `vacuum` only with --dry-run."""
+"""Commands whose examples run on the tables of the tutorial; `vacuum` only with --dry-run."""
 FINDING = ("gaps", "status")
-"""LazyCommandGroup that exit with 1 if they find something."""
+"""Commands that exit with 1 if they find something."""
 
 
 class Shop:
