@@ -1,4 +1,4 @@
-"""LazyCommandGroup in the pages: the reference is complete, and every example of a command line is valid."""
+"""Test commands in the pages: the reference is complete, and every example of a command line is valid."""
 
 from __future__ import annotations
 
