@@ -63,7 +63,6 @@ def test_rows_are_paired_by_key(database: duckdb.DuckDBPyConnection) -> None:
     assert (revenue.changed, revenue.total_before, revenue.total_after) == (1, Decimal("15.1000"), Decimal("14.1001"))
     assert sold.largest == [ValueChange(key={"day": "2", "shop": "a"}, before=None, after="7")]
     assert found.samples == [
-        RowSample(change="added", key={"day": "3", "shop": "a"}, before={}, after={"sold": "1", "revenue": "1.0000"}),
         RowSample(
             change="changed",
             key={"day": "1", "shop": "a"},
@@ -71,6 +70,7 @@ def test_rows_are_paired_by_key(database: duckdb.DuckDBPyConnection) -> None:
             after={"revenue": "10.1001"},
         ),
         RowSample(change="changed", key={"day": "2", "shop": "a"}, before={"sold": None}, after={"sold": "7"}),
+        RowSample(change="added", key={"day": "3", "shop": "a"}, before={}, after={"sold": "1", "revenue": "1.0000"}),
         RowSample(change="removed", key={"day": "1", "shop": "b"}, before={"sold": "1", "revenue": "2.0000"}, after={}),
     ]
 
@@ -168,7 +168,7 @@ def test_personal_values_are_not_shown(database: duckdb.DuckDBPyConnection) -> N
     )
     text = found.model_dump_json()
     assert not [each for each in (pseudonym, "4917", "Ana", "ana@") if each in text]
-    added, changed = found.samples
+    changed, added = found.samples
     assert (changed.key, changed.after) == ({"buyer": "012345…"}, {"phone": "…", "note": "…", "city": "Bonn"})
     assert (added.key, added.after) == ({"buyer": "…"}, {"phone": "…", "note": None, "city": None})
     assert (found.columns[0].total_before, found.columns[0].changed) == (None, 1)

@@ -31,8 +31,8 @@ _FLOAT_DIGITS = 4
 """Digits of a total of floats: further ones depend on the order of the rows."""
 _LARGEST_DIFFERENCES = 3
 # Names of columns in contracts have no spaces, so these are other columns.
-_COUNT, _IS_AFTER, _NUMBER, _CHANGE = map(quote, ("row count", "is after", "row number", "row change"))
-_DIFFERING = quote("differing rows")
+_COUNT, _NUMBER, _CHANGE = map(quote, ("row count", "row number", "row change"))
+_UNEQUAL, _DIFFERING = quote("unequal rows"), quote("differing rows")
 
 ExactDecimal = Annotated[Decimal, PlainSerializer(lambda value: format(value, "f"), return_type=str, when_used="json")]
 """A decimal that is an exact text in JSON."""
@@ -150,11 +150,11 @@ def diff_tables(
         are hidden.
     """
     diff = _Diff(database, contract, before, after)
-    diff.collect_differing_rows()
     try:
+        diff.collect_differing_rows()
         return diff.summarize(samples)
     finally:
-        database.execute(f"DROP TABLE {_DIFFERING}")
+        diff.drop_temporary_tables()
 
 
 class _Side(NamedTuple):
@@ -206,21 +206,49 @@ class _Diff:
             for side, sign in ((self._before, -1), (self._after, 1))
         )
         # A row that occurs equally often on both sides has the sum 0.
-        unequal = f"SELECT {columns}, sum({_COUNT}) AS {_COUNT} FROM ({sides}) GROUP BY {columns} HAVING sum({_COUNT}) <> 0"
-        single = f"SELECT *, {_COUNT} > 0 AS {_IS_AFTER}, unnest(range(CAST(abs({_COUNT}) AS BIGINT))) FROM ({unequal})"
-        identity = _list_sql(self._key or self._compared)
-        place = f"row_number() OVER (PARTITION BY {_IS_AFTER}, {identity} ORDER BY {columns})"
-        numbered = f"SELECT *, {place} AS {_NUMBER} FROM ({single})"
-        values = "".join(
-            f", any_value({quote(name)}) FILTER ({chosen}) AS {_side_column(side, name)}"
-            for side, chosen in (("before", f"NOT {_IS_AFTER}"), ("after", _IS_AFTER))
-            for name in self._values
+        self._create(
+            _UNEQUAL,
+            f"SELECT {columns}, CAST(sum({_COUNT}) AS BIGINT) AS {_COUNT} FROM ({sides}) GROUP BY {columns} "
+            f"HAVING sum({_COUNT}) <> 0",
         )
-        self._database.execute(
-            f"CREATE OR REPLACE TEMP TABLE {_DIFFERING} AS SELECT {identity}{values}, CASE WHEN bool_and({_IS_AFTER}) "
-            f"THEN 'added' WHEN bool_or({_IS_AFTER}) THEN 'changed' ELSE 'removed' END AS {_CHANGE} "
-            f"FROM ({numbered}) GROUP BY {identity}, {_NUMBER}"
+        identity = self._key or list(self._compared)
+        rows = self._number_sql(_list_sql(identity))
+        columns = ", ".join(
+            [
+                *(f"coalesce(before.{name}, after.{name}) AS {name}" for name in map(quote, identity)),
+                *(
+                    f"{side}.{quote(name)} AS {_side_column(side, name)}"
+                    for side in ("before", "after")
+                    for name in self._values
+                ),
+            ]
         )
+        pairs = " AND ".join(f"before.{name} IS NOT DISTINCT FROM after.{name}" for name in map(quote, identity))
+        # Not an aggregation by key, which could not spill texts to disk.
+        self._create(
+            _DIFFERING,
+            f"SELECT {columns}, CASE WHEN before.{_COUNT} IS NULL THEN 'added' WHEN after.{_COUNT} IS NULL THEN 'removed' "
+            f"ELSE 'changed' END AS {_CHANGE} FROM (SELECT * FROM ({rows}) WHERE {_COUNT} < 0) AS before "
+            f"FULL JOIN (SELECT * FROM ({rows}) WHERE {_COUNT} > 0) AS after "
+            f"ON before.{_NUMBER} = after.{_NUMBER} AND {pairs}",
+        )
+
+    def _number_sql(self, identity: str) -> str:
+        """Return a query for the unequal rows that numbers those of a side and key in the order of their values."""
+        repeated = f"SELECT 1 FROM {_UNEQUAL} GROUP BY {identity}, {_COUNT} > 0 HAVING sum(abs({_COUNT})) > 1 LIMIT 1"
+        if not self._query(repeated):
+            # Sorting all rows would take longer than everything else.
+            return f"SELECT *, 1 AS {_NUMBER} FROM {_UNEQUAL}"
+        place = f"row_number() OVER (PARTITION BY {identity}, {_COUNT} > 0 ORDER BY {_list_sql(self._compared)})"
+        return f"SELECT *, {place} AS {_NUMBER} FROM (SELECT *, unnest(range(abs({_COUNT}))) FROM {_UNEQUAL})"
+
+    def drop_temporary_tables(self) -> None:
+        """Drop what ``collect_differing_rows`` stored."""
+        for name in (_UNEQUAL, _DIFFERING):
+            self._database.execute(f"DROP TABLE IF EXISTS {name}")
+
+    def _create(self, name: str, sql: str) -> None:
+        self._database.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}")
 
     def _cast_sql(self, name: str, side: _Side) -> str:
         kind = self._compared[name]
@@ -292,12 +320,15 @@ class _Diff:
     def _list_samples(self, number: int) -> list[RowSample]:
         """Return the first rows of each kind of change in the order of the key."""
         columns = [_side_column(side, name) for side in ("before", "after") for name in self._values]
+        selected = _texts_sql([_CHANGE, *map(quote, self._key), *columns])
         order = _list_sql(self._key or self._compared)
-        found = self._query(
-            f"SELECT {_texts_sql([_CHANGE, *map(quote, self._key), *columns])} FROM {_DIFFERING} "
-            f"QUALIFY row_number() OVER (PARTITION BY {_CHANGE} ORDER BY {order}) <= {number} ORDER BY {_CHANGE}, {order}"
-        )
-        return [self._build_sample(*row) for row in found]
+        return [
+            self._build_sample(*row)
+            for change in ("changed", "added", "removed")
+            for row in self._query(
+                f"SELECT {selected} FROM {_DIFFERING} WHERE {_CHANGE} = '{change}' ORDER BY {order} LIMIT {number}"
+            )
+        ]
 
     def _build_sample(self, change: Any, *texts: Optional[str]) -> RowSample:
         keys, values = len(self._key), len(self._values)
