@@ -22,7 +22,7 @@ from duckdb.functional import FunctionNullHandling, PythonUDFType
 from duckdb.typing import VARCHAR
 from sqlglot import exp
 
-from daybook.contracts import LAYERS, load_tables
+from daybook.contracts import LAYERS, Table, load_tables
 from daybook.contracts.columns import column_key, is_plain_name, normalize_column_name
 from daybook.engines.memory import connect, memory_limit
 from daybook.errors import DaybookError, EngineError, SqlError
@@ -172,16 +172,9 @@ class DuckDBEngine:
 
     def _name_columns(self, name: str, schema: pa.Schema) -> None:
         """Show each column of a lake's table once, with the contract's name, even if it is stored under several names."""
-        contract, stored = find_contract(name), stored_columns(schema)
-        shown = {key: normalize_column_name(names[0]) for key, names in stored.items()}
-        shown.update({column_key(each): each for each in (contract.columns if contract else ()) if column_key(each) in stored})
-        if list(shown.values()) == schema.names:
-            return
-        # By position: DuckDB cannot distinguish stored names that differ in case only.
-        bound = {stored_name: f"c{place}" for place, stored_name in enumerate(schema.names)}
-        columns = (f"{_coalesce_sql([bound[each] for each in names])} AS {quote(shown[key])}" for key, names in stored.items())
-        rows = f"{quote('_' + name.replace('.', '__'))} AS stored({', '.join(bound.values())})"
-        self._replace_view(name, f"SELECT {', '.join(columns)} FROM {rows}")
+        shown = shown_columns_sql(quote("_" + name.replace(".", "__")), schema, find_contract(name))
+        if shown is not None:
+            self._replace_view(name, shown)
 
     def add_text_function(self, name: str, function: TextFunction) -> None:
         """Add a SQL function that maps a text to a text. ``function`` maps a batch of values, in which NULL is None."""
@@ -375,6 +368,27 @@ class DuckDBEngine:
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         return self._connection.cursor().execute(f"USE {self.catalog}")
+
+
+def shown_columns_sql(rows: str, schema: pa.Schema, contract: Optional[Table]) -> Optional[str]:
+    """Return a query that shows each column of a lake's table once, with the contract's name; None if ``rows`` does so.
+
+    Parameters
+    ----------
+    rows, schema
+        The relation of the stored rows, and its schema. A column can be stored under several names.
+    contract
+        The table's contract, or None.
+    """
+    stored = stored_columns(schema)
+    shown = {key: normalize_column_name(names[0]) for key, names in stored.items()}
+    shown.update({column_key(each): each for each in (contract.columns if contract else ()) if column_key(each) in stored})
+    if list(shown.values()) == schema.names:
+        return None
+    # By position: DuckDB cannot distinguish stored names that differ in case only.
+    bound = {stored_name: f"c{place}" for place, stored_name in enumerate(schema.names)}
+    columns = (f"{_coalesce_sql([bound[each] for each in names])} AS {quote(shown[key])}" for key, names in stored.items())
+    return f"SELECT {', '.join(columns)} FROM {rows} AS stored({', '.join(bound.values())})"
 
 
 def _coalesce_sql(columns: list[str]) -> str:

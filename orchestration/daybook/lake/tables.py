@@ -9,6 +9,8 @@ A run without a name works on a development copy: it reads a published table unt
 
 from __future__ import annotations
 
+import getpass
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +69,11 @@ class BatchSource:
 
     schema: pa.Schema
     open: Callable[[], pa.RecordBatchReader]
+
+
+def development_user() -> str:
+    """Return the name of this user's development copy."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", getpass.getuser())
 
 
 class Lake:

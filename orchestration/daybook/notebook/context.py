@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import re
 import resource
 import sys
 from dataclasses import dataclass, field
@@ -17,7 +15,7 @@ from daybook.contracts import Table
 from daybook.contracts.columns import find_column
 from daybook.engines import DuckDBEngine, Query, ViewEngine
 from daybook.errors import NotebookError, UsageError
-from daybook.lake.tables import Lake
+from daybook.lake.tables import Lake, development_user
 from daybook.notebook.display import FactList, StageResult, short_path
 from daybook.notebook.lineage import record_lineage
 from daybook.notebook.parameters import check_injected_parameters
@@ -228,7 +226,7 @@ def begin(name: str, *, env: str, run_date: str, run_id: str = "", overrides: Op
     if run_id and run_date_of(run_id) != day:
         raise UsageError(f"The run {run_id} is not one of {day}; give it no run_id or one that begins with daily-{day}.")
     settings = load_settings(env, overrides)
-    lake = Lake(settings.lake, run_id=run_id, development="" if run_id else _user_name())
+    lake = Lake(settings.lake, run_id=run_id, development="" if run_id else development_user())
     tables = DuckDBEngine(lake, settings.timezone)
     keys = load_keys(settings.pii_key)
     # Only where pseudonyms are written for others to read is it noted what they were made with.
@@ -237,10 +235,6 @@ def begin(name: str, *, env: str, run_date: str, run_id: str = "", overrides: Op
     source = load_source(settings.source)
     current = Stage(name, settings, day, run_id, source, lake, ViewEngine(tables, source))
     return current
-
-
-def _user_name() -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "_", getpass.getuser())
 
 
 def _peak_memory() -> int:
