@@ -25,6 +25,7 @@ COMMANDS = {
     "approve": ("quarantine", "Publish a date that a gate rejected."),
     "quarantine": ("quarantine", "List and release rows in quarantine."),
     "sql": ("project", "Run a SELECT over the published tables."),
+    "compare": ("compare", "Compare tables: development copy, two runs, or versions."),
     "lineage": ("lineage", "Show which columns a column is computed from."),
     "check": ("project", "Check params, contracts, notebooks and state machines."),
     "demo": ("project", "Generate the landing files of a demo shop."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from daybook.records.archive import NOT_RETRIED, first_line
 from daybook.records.names import NOT_STARTED
@@ -14,20 +14,22 @@ from daybook.report import formats, records
 
 def render_page(template: str, **values: Any) -> str:
     """Return the HTML page of ``templates/<template>.html.j2``. Every value is escaped unless it is Markup."""
-    return _environment().get_template(f"{template}.html.j2").render(values)
+    return page_environment().get_template(f"{template}.html.j2").render(values)
 
 
 def load_templates() -> None:
     """Compile the templates in advance, which takes 0.2 s."""
-    environment = _environment()
+    environment = page_environment()
     for name in environment.list_templates(extensions=["j2"]):
         environment.get_template(name)
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
+@lru_cache(maxsize=2)
+def page_environment(package: str = "daybook.report") -> Environment:
+    """Return the environment of a package's templates, which can use those of the report: frame, macros and style sheet."""
+    packages = dict.fromkeys([package, "daybook.report"])
     environment = Environment(
-        loader=PackageLoader("daybook.report"),
+        loader=ChoiceLoader([PackageLoader(each) for each in packages]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -293,7 +293,9 @@ class _Diff:
         """Return the number of rows, and the total of each numeric column that may be shown."""
         names = [name for name, kind in side.types.items() if _NUMERIC.fullmatch(kind) and not self._is_hidden(name)]
         sums = [
-            f"round(fsum({quote(name)}), {_FLOAT_DIGITS})" if side.types[name] in _FLOATS else f"sum({quote(name)})"
+            f"coalesce(round(fsum({quote(name)}), {_FLOAT_DIGITS}), 0)"
+            if side.types[name] in _FLOATS
+            else f"coalesce(sum({quote(name)}), 0)"
             for name in names
         ]
         ((rows, *totals),) = self._query(f"SELECT {', '.join(['count(*)', *sums])} FROM {side.rows}")
@@ -380,7 +382,7 @@ def _shorten(text: str) -> str:
     return f"{found[1]}{HIDDEN}" if found else HIDDEN
 
 
-def _to_decimal(total: Union[int, float, Decimal, None]) -> Optional[Decimal]:
-    """Return a total; 0 without rows, and None if it is infinite or not a number."""
-    exact = Decimal(str(0 if total is None else total))
+def _to_decimal(total: Union[int, float, Decimal]) -> Optional[Decimal]:
+    """Return a total; None if it is infinite or not a number."""
+    exact = Decimal(str(total))
     return exact if exact.is_finite() else None
