@@ -16,6 +16,8 @@ from daybook.errors import LakeError
 from daybook.lake.schema_evolution import stored_names
 from daybook.lake.tables import Lake, overwrite
 
+PUBLISHED_DATES_KEY = "daybook_published"
+"""Key of a commit's metadata with the business dates that it published, separated by blanks."""
 _APP_ID = "daybook.publish"
 """Delta rejects one of two concurrent commits with a transaction of the same application. So publications of a table are
 serial, also the first two of a new table, where neither replaces a file of the other."""
@@ -103,7 +105,7 @@ def publish(
 
     def run(delta: DeltaTable) -> PublishResult:
         commits = _commits_since(lake, delta, table, snapshot) if lake.run_id else []
-        own = (commit for commit in commits if commit.get("daybook_run_id") == lake.run_id and "daybook_published" in commit)
+        own = (commit for commit in commits if commit.get("daybook_run_id") == lake.run_id and PUBLISHED_DATES_KEY in commit)
         earlier = next(own, None)
         if earlier is not None:
             superseded = sorted(set(dates) - set(_published_dates(earlier))) if by_date else []
@@ -135,7 +137,7 @@ def _replace_dates(
     if contract.partition_by:
         (stored,) = stored_names(delta, contract.partition_by[:1])
         predicate = f"{stored} IN ({', '.join(repr(day.isoformat()) for day in dates)})"
-    details = {"daybook_published": " ".join(day.isoformat() for day in dates)}
+    details = {PUBLISHED_DATES_KEY: " ".join(day.isoformat() for day in dates)}
     if snapshot is not None:
         details.update(daybook_lake=snapshot.lake_id, daybook_snapshot=str(snapshot.sequence_number))
     # Not for a development copy: it has one writer, and its tables begin at version 0 while others have hundreds.
@@ -169,7 +171,7 @@ def _is_newer(commit: dict[str, Any], snapshot: Optional[LakeSnapshot]) -> bool:
 
 
 def _published_dates(commit: dict[str, Any]) -> list[date]:
-    return [date.fromisoformat(day) for day in commit["daybook_published"].split()]
+    return [date.fromisoformat(day) for day in commit[PUBLISHED_DATES_KEY].split()]
 
 
 def _read_versions(lake: Lake, tables: Sequence[str]) -> dict[str, int]:

@@ -55,6 +55,8 @@ from daybook.storage import Store, delta_options, describe_os_error, storage_wri
 SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "control")
 PARTITION_COLUMN = "run_date"
 """Partition column of all tables except silver and gold: the business date whose run wrote the rows."""
+RUN_DATE_KEY = "daybook_run_date"
+"""Key of a commit's metadata with the business date whose rows the commit replaces."""
 COMPACTION_MIN_FILES = 16
 """Number of small files from which a table is compacted. Each day's merge adds one."""
 COMPACTED_FILE_BYTES = 1 << 21
@@ -185,7 +187,8 @@ class Lake:
         rows = self._prepare_append(table, rows, run_date)
         self._add_columns(table, rows.schema)
         predicate = f"{PARTITION_COLUMN} = '{run_date.isoformat()}'"
-        self.commit(table, lambda delta: overwrite(delta, rows, predicate, self.commit_properties()))
+        commit = self.commit_properties(None, **{RUN_DATE_KEY: run_date.isoformat()})
+        self.commit(table, lambda delta: overwrite(delta, rows, predicate, commit))
 
     def append(self, table: str, rows: pa.Table, run_date: date) -> None:
         """Add rows to those of a date. Concurrent appends do not conflict."""

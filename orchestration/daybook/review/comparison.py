@@ -6,7 +6,6 @@ landed. Tables without dates are compared as a whole.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timezone
@@ -25,7 +24,8 @@ from daybook.engines.duckdb import shown_columns_sql
 from daybook.engines.memory import connect, memory_limit
 from daybook.errors import LakeError, UsageError
 from daybook.lake.delta import open_dataset, open_table, open_table_or_none, sequential_dataset
-from daybook.lake.tables import Lake
+from daybook.lake.publish import PUBLISHED_DATES_KEY
+from daybook.lake.tables import RUN_DATE_KEY, Lake
 from daybook.records.archive import Archive, parse_timestamp
 from daybook.records.models import RunRecord
 from daybook.review.table_diff import Comparison, TableDiff, diff_tables
@@ -35,7 +35,6 @@ from daybook.storage import Store
 
 SAMPLES = 3
 """Default number of sample rows of each kind of change."""
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 @dataclass(frozen=True)
@@ -173,14 +172,14 @@ def compare_versions(settings: Settings, against: str, *, tables: Sequence[str] 
 
 
 def _load_contracts(tables: Sequence[str]) -> list[Table]:
-    """Return the contracts of these tables, by default of all silver and gold tables."""
-    return [load_table(name) for name in tables] or [each for layer in LAYERS for each in load_tables(layer).values()]
+    """Return the contracts of these tables, by default of all: gold first, which dashboards read."""
+    every = (each for layer in reversed(LAYERS) for each in load_tables(layer).values())
+    return [load_table(name) for name in tables] or list(every)
 
 
 def _list_published_dates(copy: Lake) -> set[date]:
     """Return the business dates of the gold that a development copy has computed."""
-    commits = (commit for name in load_tables("gold") for commit in _list_commits(open_table_or_none(copy.uri(name))))
-    return {day for commit in commits for day in _find_dates(commit.get("daybook_published", ""))}
+    return _collect_dates(copy, load_tables("gold"), PUBLISHED_DATES_KEY)
 
 
 def _list_merged_dates(copy: Lake) -> set[date]:
@@ -188,13 +187,13 @@ def _list_merged_dates(copy: Lake) -> set[date]:
 
     A merge commits nothing to silver if no row changes, but it always replaces the versions of its date.
     """
-    versions = (copy.uri(f"versions.{contract.name}") for contract in load_tables("silver").values())
-    commits = (commit for uri in versions for commit in _list_commits(open_table_or_none(uri)))
-    return {day for commit in commits for day in _find_dates(commit.get("operationParameters", {}).get("predicate", ""))}
+    return _collect_dates(copy, (f"versions.{each.name}" for each in load_tables("silver").values()), RUN_DATE_KEY)
 
 
-def _find_dates(text: str) -> list[date]:
-    return [date.fromisoformat(day) for day in _DATE.findall(text)]
+def _collect_dates(lake: Lake, tables: Iterable[str], key: str) -> set[date]:
+    """Return the dates under a key of the commits' metadata of tables."""
+    commits = (commit for table in tables for commit in _list_commits(open_table_or_none(lake.uri(table))))
+    return {date.fromisoformat(day) for commit in commits for day in commit.get(key, "").split()}
 
 
 def _list_commits(delta: Optional[DeltaTable]) -> list[dict[str, Any]]:
