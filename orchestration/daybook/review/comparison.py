@@ -87,12 +87,12 @@ def compare_development_copy(
         )
     pairs = []
     for contract in _load_contracts(tables):
-        name = contract.full_name
-        written = open_table_or_none(copy.uri(name))
+        name, own_dates = contract.full_name, chosen[contract.layer]
+        written = open_table_or_none(copy.uri(name)) if own_dates else None
         if written is not None:
-            pairs.append(_Pair(contract, open_table_or_none(published.uri(name)), written, chosen[contract.layer]))
+            pairs.append(_Pair(contract, open_table_or_none(published.uri(name)), written, own_dates))
         elif tables:
-            raise UsageError(f"The development copy of {development} has not written {name}; leave out --table {name}.")
+            raise UsageError(f"The development copy of {development} has not computed {name}; leave out --table {name}.")
     return _compare(settings, pairs, "published", f"development copy of {development}", every, samples)
 
 
