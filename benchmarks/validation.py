@@ -35,7 +35,7 @@ def write_lines(lake: Path) -> None:
         SELECT 'DB-' || lpad(CAST(n // 3 AS VARCHAR), 7, '0') AS order_id, n % 3 + 1 AS line_number,
                'P-' || CAST(hash(n) % 5000 AS VARCHAR) AS product_id, 'S-' || CAST(n % 50 AS VARCHAR) AS seller_id,
                n % 4 + 1 AS quantity, CAST(hash(7 * n) % 10000 / 100.0 AS DECIMAL(18, 4)) AS unit_price,
-               CAST(4.95 AS DECIMAL(18, 4)) AS freight, FALSE AS is_return,
+               CAST(4.95 AS DECIMAL(18, 4)) AS freight, FALSE AS is_return, CAST(NULL AS TIMESTAMPTZ) AS returned_at,
                TIMESTAMPTZ '2025-11-30 12:00:00+00' AS version_at, DATE '2025-11-30' AS landed_on
         FROM range({LINE_COUNT}) AS numbers(n)
     """
