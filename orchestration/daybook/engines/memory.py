@@ -22,7 +22,7 @@ _PROCESS_CGROUPS = Path("/proc/self/cgroup")
 _MIB = 1 << 20
 _BASE_BYTES = 400 * _MIB
 """Memory of Python and a stage's packages before any row is read."""
-_ENGINE_SHARE = 0.4
+ENGINE_SHARE = 0.4
 """Share of the remaining memory for DuckDB; the rest is for results, files of tables and the search for personal data."""
 _SEARCH_SHARE = 0.25
 """Share for the database of ``open_database``, which exists beside a notebook's."""
@@ -71,7 +71,7 @@ _DISABLED_SETTINGS = (
 """Settings that are turned off, so that queries read registered tables only: no files, URLs, extensions, Python variables."""
 
 
-def duckdb_settings(spill: Path, share: float = _ENGINE_SHARE) -> dict[str, Any]:
+def duckdb_settings(spill: Path, share: float = ENGINE_SHARE) -> dict[str, Any]:
     """Return DuckDB's configuration: its share of the memory limit, its threads, and the folder for the rest."""
     found: dict[str, Any] = {"temp_directory": str(spill.absolute())}
     limit = memory_limit()
@@ -98,7 +98,7 @@ def configure_malloc() -> None:
         adjust(_ARENA_MAX, 1)
 
 
-def connect(spill: Path, *, share: float = _ENGINE_SHARE, timezone: str = "UTC") -> duckdb.DuckDBPyConnection:
+def connect(spill: Path, *, share: float = ENGINE_SHARE, timezone: str = "UTC") -> duckdb.DuckDBPyConnection:
     """Open an empty database without access to anything outside of it, with times in ``timezone`` and locked settings."""
     import duckdb  # Slow to import, and small days do not need it here.
 
@@ -111,10 +111,10 @@ def connect(spill: Path, *, share: float = _ENGINE_SHARE, timezone: str = "UTC")
     return connection
 
 
-def open_database() -> duckdb.DuckDBPyConnection:
+def open_database(*, share: float = _SEARCH_SHARE, timezone: str = "UTC") -> duckdb.DuckDBPyConnection:
     """Open an empty database for this process. Its folder for data that does not fit into memory is private and is removed with
     the database."""
     folder = tempfile.TemporaryDirectory(prefix="daybook-values-")
-    connection = connect(Path(folder.name), share=_SEARCH_SHARE)
+    connection = connect(Path(folder.name), share=share, timezone=timezone)
     weakref.finalize(connection, folder.cleanup)
     return connection

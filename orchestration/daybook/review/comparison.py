@@ -21,7 +21,7 @@ from daybook.contracts.columns import matching_columns
 from daybook.contracts.model import LANDED_ON
 from daybook.engines import query_error
 from daybook.engines.duckdb import shown_columns_sql
-from daybook.engines.memory import connect, memory_limit
+from daybook.engines.memory import ENGINE_SHARE, memory_limit, open_database
 from daybook.errors import LakeError, UsageError
 from daybook.lake.delta import open_dataset, open_table, open_table_or_none, sequential_dataset
 from daybook.lake.publish import PUBLISHED_DATES_KEY
@@ -29,7 +29,7 @@ from daybook.lake.tables import RUN_DATE_KEY, Lake
 from daybook.records.archive import Archive, parse_timestamp
 from daybook.records.models import RunRecord
 from daybook.review.table_diff import Comparison, TableDiff, diff_tables
-from daybook.settings import Settings, daybook_home, parse_run_date
+from daybook.settings import Settings, parse_run_date
 from daybook.sources.mapping import literal, quote
 from daybook.storage import Store
 
@@ -246,7 +246,7 @@ def _open_version(lake: Lake, table: str, version: int) -> DeltaTable:
 def _compare(
     settings: Settings, pairs: Iterable[_Pair], before: str, after: str, dates: Optional[Iterable[date]], samples: int
 ) -> Comparison:
-    database = connect(daybook_home() / "scratch" / ".duckdb_tmp", timezone=settings.timezone)
+    database = open_database(share=ENGINE_SHARE, timezone=settings.timezone)
     try:
         tables = [_diff(database, pair, samples) for pair in pairs if pair.before is not None or pair.after is not None]
     except duckdb.Error as error:
