@@ -301,9 +301,7 @@ class DuckDBEngine:
 
     def _referenced_tables(self, statement: exp.Expression) -> set[str]:
         """Return the tables that a query reads, and those that the definitions among them read."""
-        local = {item.alias for item in statement.find_all(exp.CTE)}
-        tables = [table for table in statement.find_all(exp.Table) if isinstance(table.this, exp.Identifier)]
-        named = {_full_name(table) for table in tables if table.db or table.name not in local}
+        named = named_tables(statement)
         for name in sorted(named & self._defined.keys()):
             named |= self._referenced_tables(self._defined[name].statement)
         return named
@@ -389,6 +387,13 @@ def shown_columns_sql(rows: str, schema: pa.Schema, contract: Optional[Table]) -
     bound = {stored_name: f"c{place}" for place, stored_name in enumerate(schema.names)}
     columns = (f"{_coalesce_sql([bound[each] for each in names])} AS {quote(shown[key])}" for key, names in stored.items())
     return f"SELECT {', '.join(columns)} FROM {rows} AS stored({', '.join(bound.values())})"
+
+
+def named_tables(statement: exp.Expr) -> set[str]:
+    """Return the names of the tables in a statement, without those that its WITH defines."""
+    local = {item.alias for item in statement.find_all(exp.CTE)}
+    tables = [table for table in statement.find_all(exp.Table) if isinstance(table.this, exp.Identifier)]
+    return {_full_name(table) for table in tables if table.db or table.name not in local}
 
 
 def _coalesce_sql(columns: list[str]) -> str:

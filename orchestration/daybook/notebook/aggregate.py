@@ -24,6 +24,8 @@ TOUCHED_TABLE = "candidate.touched_dates"
 """The dates of a run's candidates, each with the ``CandidateBasis`` of the candidates as JSON."""
 TOUCHED = "touched"
 """The dates of the candidates, as cells read them."""
+LANDED = "landed"
+"""All dates whose landing is in silver, as cells read them."""
 
 
 class CandidateBasis(BaseModel):
@@ -68,7 +70,7 @@ def touched_dates(stage: Stage) -> Listing:
     left_out = (noted & {day for days in held.values() for day in days}) - {stage.run_date}
     dates = sorted((noted - left_out | {stage.run_date}) & landed)
     stage.engine.register(TOUCHED, dates_table(dates))
-    stage.engine.register("landed", dates_table(sorted(landed)))
+    stage.engine.register(LANDED, dates_table(sorted(landed)))
     # A note for the next run of any date stays until a run may publish its date.
     answered = [each.name for each in notes if each.stale_date not in left_out or each.run_date == stage.run_date]
     basis = CandidateBasis(snapshot=snapshot, notes=answered, held=sorted(left_out), definitions={})

@@ -12,10 +12,10 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 
 from daybook.contracts import Table
-from daybook.contracts.columns import find_column
 from daybook.engines import DuckDBEngine, Query, ViewEngine
-from daybook.errors import NotebookError, UsageError
+from daybook.errors import UsageError
 from daybook.lake.tables import Lake, development_user
+from daybook.notebook.conversions import contract_rows_sql
 from daybook.notebook.display import FactList, StageResult, short_path
 from daybook.notebook.lineage import record_lineage
 from daybook.notebook.parameters import check_injected_parameters
@@ -28,7 +28,6 @@ from daybook.records.models import StartRecord
 from daybook.records.names import RESULT_MIME, STAGES, run_date_of
 from daybook.settings import Settings, load_settings, parse_run_date
 from daybook.sources import Source, load_source
-from daybook.sources.mapping import cast_sql, failed_casts_sql, quote
 from daybook.storage import request_counts
 
 
@@ -116,31 +115,9 @@ class Stage:
         A value that cannot be converted is NULL, and ``_unfit`` of ``marked.<table>`` names its column (see
         ``daybook.notebook.conversions``).
         """
-        rows = self.engine.create_table(f"marked.{contract.name}", self._relation_sql(contract))
+        rows = self.engine.create_table(f"marked.{contract.name}", contract_rows_sql(self.engine, contract))
         self.engine.create_view(name, f"SELECT * EXCLUDE (_unfit) FROM marked.{contract.name}")
         return rows
-
-    def _relation_sql(self, contract: Table) -> str:
-        name = contract.full_name
-        if not self.engine.is_defined(name):
-            raise NotebookError(f"No cell defines {name}; add a cell that begins with %%sql {name}.")
-        found = self.engine.query(f"SELECT * FROM {name} LIMIT 0").columns
-        absent = [each for each in contract.columns if each not in contract.derived and find_column(found, each) is None]
-        extra = [each for each in found if find_column(contract.columns, each) is None]
-        if absent or extra:
-            lacks = f"lacks {', '.join(absent)}" if absent else ""
-            has = f"has {', '.join(extra)} that its contract does not" if extra else ""
-            raise NotebookError(
-                f"The cell that defines {name} {' and '.join(filter(None, [lacks, has]))}; change the cell or the contract."
-            )
-        names = {each: find_column(found, each) for each in contract.columns}
-        columns = [
-            f"{cast_sql(quote(name) if name else 'NULL', contract.type_of(each))} AS {quote(each)}"
-            for each, name in names.items()
-        ]
-        columns.append(f"{failed_casts_sql({each: contract.type_of(each) for each, name in names.items() if name})} AS _unfit")
-        key = ", ".join(quote(each) for each in contract.key)
-        return f"SELECT {', '.join(columns)} FROM {name} ORDER BY {key}"
 
     def succeed(
         self,

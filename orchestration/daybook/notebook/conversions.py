@@ -1,17 +1,49 @@
-"""Find values that a mapping or a cell cannot convert or compute, by table, column and row."""
+"""Cast rows of a cell to a contract; find values that a mapping or a cell cannot convert or compute, by column and row."""
 
 from __future__ import annotations
 
 from typing import Optional
 
 from daybook.contracts import Table
+from daybook.contracts.columns import find_column
 from daybook.engines import DuckDBEngine
-from daybook.errors import SqlError
+from daybook.errors import NotebookError, SqlError
 from daybook.quality.checks import MAX_SAMPLES, RuleResult, describe_value_error
 from daybook.sources import Source
-from daybook.sources.mapping import quote
+from daybook.sources.mapping import cast_sql, failed_casts_sql, quote
 
 ADDRESS_COLUMNS = ("_source_file", "_row_number")
+
+
+def contract_rows_sql(engine: DuckDBEngine, contract: Table) -> str:
+    """Return SQL for the rows that a cell defines under a table's name, cast to its contract and in the order of its key.
+
+    A value that cannot be converted is NULL, and ``_unfit`` lists its column (``failed_casts_sql``).
+
+    Raises
+    ------
+    NotebookError
+        No cell defines the table, or its columns are not those of the contract.
+    """
+    name = contract.full_name
+    if not engine.is_defined(name):
+        raise NotebookError(f"No cell defines {name}; add a cell that begins with %%sql {name}.")
+    found = engine.query(f"SELECT * FROM {name} LIMIT 0").columns
+    absent = [each for each in contract.columns if each not in contract.derived and find_column(found, each) is None]
+    extra = [each for each in found if find_column(contract.columns, each) is None]
+    if absent or extra:
+        lacks = f"lacks {', '.join(absent)}" if absent else ""
+        has = f"has {', '.join(extra)} that its contract does not" if extra else ""
+        raise NotebookError(
+            f"The cell that defines {name} {' and '.join(filter(None, [lacks, has]))}; change the cell or the contract."
+        )
+    names = {each: find_column(found, each) for each in contract.columns}
+    columns = [
+        f"{cast_sql(quote(name) if name else 'NULL', contract.type_of(each))} AS {quote(each)}" for each, name in names.items()
+    ]
+    columns.append(f"{failed_casts_sql({each: contract.type_of(each) for each, name in names.items() if name})} AS _unfit")
+    key = ", ".join(quote(each) for each in contract.key)
+    return f"SELECT {', '.join(columns)} FROM {name} ORDER BY {key}"
 
 
 def find_unconvertible_values(

@@ -25,6 +25,7 @@ from daybook.errors import StageError, UsageError
 from daybook.notebook import context as stages
 from daybook.notebook.display import Listing
 from daybook.records.names import RESULT_MIME
+from daybook.settings import Settings
 from daybook.sources.mapping import literal
 
 _DEFAULT_ROWS = 10
@@ -67,8 +68,8 @@ class _Extension:
         stage = stages.current
         if stage is None:
             raise StageError("%%sql needs an open stage; run the cell with begin(...) first.")
-        options = _parse_line(line)
-        values = named_values(stage, self.shell.user_ns)
+        options = parse_options(line)
+        values = named_values(stage.settings, stage.run_date, self.shell.user_ns)
         text = bind_values(cell, values, self.shell.ev).strip().rstrip(";")
         if options.name:
             stage.define(options.name, text)
@@ -117,7 +118,8 @@ def bind_values(sql: str, values: Mapping[str, Any], evaluate: Callable[[str], A
     return _TOKEN.sub(bind, sql)
 
 
-def _parse_line(line: str) -> argparse.Namespace:
+def parse_options(line: str) -> argparse.Namespace:
+    """Return the options of a ``%%sql`` line: name, frame, rows, quiet."""
     parser = argparse.ArgumentParser(prog="%%sql", add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("name", nargs="?")
     parser.add_argument("--as", dest="frame", metavar="NAME")
@@ -134,11 +136,11 @@ def _parse_line(line: str) -> argparse.Namespace:
     return options
 
 
-def named_values(stage: stages.Stage, variables: Mapping[str, Any]) -> dict[str, Any]:
+def named_values(settings: Settings, run_date: date, variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``$name`` may name: settings, the notebook's variables over them, and the business date as a date."""
-    named: dict[str, Any] = dict(stage.settings)
+    named: dict[str, Any] = dict(settings)
     named.update((name, value) for name, value in variables.items() if not name.startswith("_"))
-    named["run_date"] = stage.run_date
+    named["run_date"] = run_date
     return {name: value for name, value in named.items() if isinstance(value, _PLAIN_TYPES)}
 
 
