@@ -32,6 +32,7 @@ PERMANENT = {
     "SqlError",
     "LineageError",
     "NotebookError",
+    "CaseError",
     "StateMachineError",
     "MissingFileError",
     "FormatError",

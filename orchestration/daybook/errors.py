@@ -60,6 +60,10 @@ class NotebookError(UsageError):
     """A stage notebook does not follow the skeleton, or got an undeclared parameter."""
 
 
+class CaseError(UsageError):
+    """A file of SQL test cases is invalid. The message names file, case and key."""
+
+
 class StateMachineError(UsageError):
     """A state machine file is not well formed, or uses a feature that the local interpreter does not support."""
 

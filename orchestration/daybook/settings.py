@@ -350,12 +350,15 @@ def parse_run_date(text: str) -> date:
         raise UsageError(f"{text!r} is not a business date; write it as YYYY-MM-DD, for example 2025-11-30.") from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a YAML file. Raises ``ParamsError`` that names file and line."""
+def read_yaml(path: Path, *, as_text: bool = False) -> dict[str, Any]:
+    """Return the mapping in a YAML file. Raises ``ParamsError`` that names file and line.
+
+    With ``as_text``, values stay texts as they are written, except null: 1.10, 007 and NO are not converted.
+    """
     name = display_path(path)
     ((_, content),) = read_contents([path])
     try:
-        loaded = yaml.load(content, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+        loaded = yaml.load(content, Loader=_TextLoader if as_text else _UniqueKeyLoader)  # noqa: S506 (SafeLoaders)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ParamsError(f"{name}, line {line}: not valid YAML ({error.problem}); fix that line.") from None
@@ -476,3 +479,12 @@ class _UniqueKeyLoader(_SafeLoader):  # type: ignore[misc]
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key_node.value!r}", key_node.start_mark)
             seen.add(key_node.value)
         return dict(super().construct_mapping(node, deep))
+
+
+class _TextLoader(_UniqueKeyLoader):
+    """A loader of texts: only null and the merge key << have a meaning."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (an attribute of PyYAML's)
+        first: [(tag, pattern) for tag, pattern in known if tag.endswith((":null", ":merge"))]
+        for first, known in _SafeLoader.yaml_implicit_resolvers.items()
+    }

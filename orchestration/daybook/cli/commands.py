@@ -27,6 +27,7 @@ COMMANDS = {
     "sql": ("project", "Run a SELECT over the published tables."),
     "compare": ("compare", "Compare tables: development copy, two runs, or versions."),
     "lineage": ("lineage", "Show which columns a column is computed from."),
+    "test": ("sql_tests", "Run the test cases of SQL cells."),
     "check": ("project", "Check params, contracts, notebooks and state machines."),
     "demo": ("project", "Generate the landing files of a demo shop."),
     "lab": ("project", "Open JupyterLab on the notebooks."),

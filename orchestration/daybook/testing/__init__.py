@@ -1,0 +1,1 @@
+"""Test the SQL cells of notebooks: given rows of their inputs, expected rows of a table."""
