@@ -481,10 +481,14 @@ class _UniqueKeyLoader(_SafeLoader):  # type: ignore[misc]
         return dict(super().construct_mapping(node, deep))
 
 
-class _TextLoader(_UniqueKeyLoader):
-    """A loader of texts: only null and the merge key << have a meaning."""
+TEXT_RESOLVERS = {
+    first: [(tag, pattern) for tag, pattern in known if tag.endswith((":null", ":merge"))]
+    for first, known in _SafeLoader.yaml_implicit_resolvers.items()
+}
+"""The plain scalars of YAML that are no text for ``read_yaml(as_text=True)``: null and the merge key <<."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 (an attribute of PyYAML's)
-        first: [(tag, pattern) for tag, pattern in known if tag.endswith((":null", ":merge"))]
-        for first, known in _SafeLoader.yaml_implicit_resolvers.items()
-    }
+
+class _TextLoader(_UniqueKeyLoader):
+    """A loader of texts."""
+
+    yaml_implicit_resolvers = TEXT_RESOLVERS

@@ -7,12 +7,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Optional
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from daybook.contracts.columns import find_duplicate_column
 from daybook.errors import CaseError
-from daybook.settings import display_path, format_validation_error, list_files, project_root, read_yaml
+from daybook.settings import TEXT_RESOLVERS, display_path, format_validation_error, list_files, project_root, read_yaml
 
+_MAX_LINE = 1000
+"""Length of lines in written cases: each row is on one line."""
 Row = dict[str, Optional[str]]
 """Values by column, as they are written; None is NULL."""
 
@@ -98,6 +101,38 @@ def _validate(model: Any, values: dict[str, Any], where: str, known: Sequence[st
         return model.model_validate(values)
     except ValidationError as error:
         raise CaseError(format_validation_error(error, where, list(known))) from None
+
+
+def write_cases(path: Path, cases: Sequence[Case]) -> None:
+    """Write cases of one notebook and deployment to a file, a line for each row."""
+    first = cases[0]
+    content: dict[str, Any] = {"env": first.env} if first.env != CaseDefaults.model_fields["env"].default else {}
+    content["notebook"] = first.notebook
+    content["cases"] = [_format_case(case) for case in cases]
+    text = yaml.dump(content, Dumper=_CaseDumper, sort_keys=False, allow_unicode=True, width=_MAX_LINE)
+    path.write_text(text, encoding="utf-8")
+
+
+def _format_case(case: Case) -> dict[str, Any]:
+    values: dict[str, Any] = {"name": case.name, "table": case.table, "parameters": _Line(case.parameters)}
+    values["given"] = {name: [_Line(row) for row in rows] for name, rows in case.given.items()}
+    values["expect"] = [_Line(row) for row in case.expect]
+    return values
+
+
+class _Line(dict[str, Any]):
+    """A mapping that is written as one line: {a: 1, b: 2}."""
+
+
+class _CaseDumper(yaml.SafeDumper):
+    """A writer of texts that ``read_cases`` reads: only a text that would be null needs quotes."""
+
+    yaml_implicit_resolvers = TEXT_RESOLVERS
+
+
+_CaseDumper.add_representer(
+    _Line, lambda dumper, row: dumper.represent_mapping("tag:yaml.org,2002:map", row.items(), flow_style=True)
+)
 
 
 def suggest_names(name: str, known: Iterable[str]) -> str:

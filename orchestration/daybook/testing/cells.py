@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -63,6 +64,10 @@ class SqlCells:
             return values[expression]
 
         return bind_values(self._sql[name], values, evaluate)
+
+    def parameters_of(self, name: str) -> set[str]:
+        """Return the names that a cell writes with ``$``."""
+        return set(re.findall(r"(?<![\w$])\$([A-Za-z_]\w*)", self._sql[name]))
 
     def needed_for(self, name: str, values: Mapping[str, Any], given: Collection[str]) -> tuple[dict[str, str], set[str]]:
         """Return the queries that a name needs, and the tables that they read.

@@ -87,8 +87,8 @@ class CaseRunner:
     def _find_differences(self, case: Case) -> list[CellDifference]:
         settings, run_date, values = read_parameters(case)
         engine = self._open_engine(case.notebook, settings.timezone)
-        result, key = engine.compute(case, run_date, values)
-        return _compare(case, result, key, engine.zone)
+        result = engine.compute(case.table, engine.read_given(case, run_date, values), values)
+        return _compare(case, result, key_of(case.table), engine.zone)
 
     def _open_engine(self, notebook: str, timezone: str) -> NotebookEngine:
         if (notebook, timezone) not in self._engines:
@@ -124,27 +124,28 @@ class NotebookEngine:
         self._empty: set[str] = set()
         """The inputs that are empty tables."""
 
-    def compute(self, case: Case, run_date: date, values: Mapping[str, Any]) -> tuple[pa.Table, list[str]]:
-        """Return the rows of the case's table, and its key if it has one.
+    def compute(self, table: str, given: Mapping[str, pa.Table], values: Mapping[str, Any]) -> pa.Table:
+        """Return the rows of a table, cast to its contract if it has one.
+
+        Parameters
+        ----------
+        table
+            A name that a cell defines.
+        given
+            Rows by input. Other inputs are empty.
+        values
+            What ``$name`` stands for.
 
         Raises
         ------
-        CaseError
-            The case names a cell, an input or a column that does not exist, or a value does not fit its column.
         DaybookError
             A cell cannot be computed, or a value does not fit its contract.
         """
-        if case.table not in self.cells.names:
-            raise CaseError(f"No cell of {case.notebook} defines {case.table}; {suggest_names(case.table, self.cells.names)}")
-        if case.table in case.given:
-            raise CaseError(f"The rows of {case.table} are both given and expected; remove them from given.")
-        given = self._read_given(case, run_date, values)
         self._fill(given)
-        self._define(case.table, values, given)
-        contract = find_contract(case.table)
+        self._define(table, values, given)
+        contract = find_contract(table)
         if contract is None:
-            derived = {derivation_name(each): each.key for each in load_tables("silver").values()}
-            return self._engine.arrow(f"SELECT * FROM {case.table}"), derived.get(case.table, [])
+            return self._engine.arrow(f"SELECT * FROM {table}")
         marked = f"marked.{contract.name}"
         if marked not in self._queries:
             self._queries[marked] = contract_rows_sql(self._engine, contract)
@@ -152,11 +153,21 @@ class NotebookEngine:
         result = self._engine.arrow(f"SELECT * FROM {marked}")
         for row in result.filter(pc.field("_unfit") != "").to_pylist():
             about = ", ".join(f"{name}={format_value(row[name], self.zone)}" for name in contract.key)
-            raise CaseError(f"The row {about} has a value that does not fit the contract of {case.table}: {row['_unfit']}.")
-        return result.drop_columns(["_unfit"]), contract.key
+            raise CaseError(f"The row {about} has a value that does not fit the contract of {table}: {row['_unfit']}.")
+        return result.drop_columns(["_unfit"])
 
-    def _read_given(self, case: Case, run_date: date, values: Mapping[str, Any]) -> dict[str, pa.Table]:
-        """Return the given rows, typed, with the dates that are there by default."""
+    def read_given(self, case: Case, run_date: date, values: Mapping[str, Any]) -> dict[str, pa.Table]:
+        """Return the given rows of a case, typed, with the dates that are there by default.
+
+        Raises
+        ------
+        CaseError
+            The case names a cell, an input or a column that does not exist, or a value does not fit its column.
+        """
+        if case.table not in self.cells.names:
+            raise CaseError(f"No cell of {case.notebook} defines {case.table}; {suggest_names(case.table, self.cells.names)}")
+        if case.table in case.given:
+            raise CaseError(f"The rows of {case.table} are both given and expected; remove them from given.")
         found = {}
         for name, rows in case.given.items():
             schema = input_schema(name)
@@ -169,12 +180,7 @@ class NotebookEngine:
                     f"given: there is no input {name!r}; {suggest_names(name, [*self.cells.names, *_list_inputs()])}"
                 )
             found[name] = _build_table(name, rows, schema, self.zone)
-        found.setdefault(TOUCHED, dates_table([run_date]))
-        if LANDED not in found:
-            dated = found.get(business_date_table().full_name)
-            dates = set() if dated is None else {*dated.column(business_date_column()).to_pylist()} - {None}
-            found[LANDED] = dates_table(sorted(dates))
-        return found
+        return {**default_dates(found, run_date), **found}
 
     def _fill(self, given: Mapping[str, pa.Table]) -> None:
         for name, rows in given.items():
@@ -219,6 +225,21 @@ def input_schema(name: str) -> Optional[pa.Schema]:
     columns = [mapped.arrow_schema.field(each) for each in [*mapped.mappable, LANDED_ON]]
     file, number = ADDRESS_COLUMNS
     return pa.schema([*columns, pa.field(file, pa.string()), pa.field(number, pa.int64())])
+
+
+def default_dates(given: Mapping[str, pa.Table], run_date: date) -> dict[str, pa.Table]:
+    """Return the dates to compute, which are the run date, and the landed dates, which are those of the given rows."""
+    dated = given.get(business_date_table().full_name)
+    landed = set() if dated is None else {*dated.column(business_date_column()).to_pylist()} - {None}
+    return {TOUCHED: dates_table([run_date]), LANDED: dates_table(sorted(landed))}
+
+
+def key_of(table: str) -> list[str]:
+    """Return the key of a table with a contract, or of a silver table's derived columns; an empty list for other names."""
+    contract = find_contract(table)
+    if contract is not None:
+        return contract.key
+    return {derivation_name(each): each.key for each in load_tables("silver").values()}.get(table, [])
 
 
 def _list_inputs() -> list[str]:
