@@ -2,9 +2,10 @@
 
 # No `from __future__ import annotations`: on Python 3.9 Typer does not resolve Annotated in string annotations.
 
+import re
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -14,6 +15,9 @@ from daybook.cli.runs import RunDateOption
 from daybook.cli.terminal import DONE, format_number, print_json, print_line
 from daybook.errors import EXIT_FAILED, UsageError
 
+if TYPE_CHECKING:
+    from daybook.settings import Settings
+
 
 @app.command()
 def test(
@@ -22,8 +26,15 @@ def test(
     ] = None,
     name: Annotated[Optional[str], typer.Option("-k", help="Only cases whose name contains this text.", metavar="NAME")] = None,
     as_json: JsonOption = False,
-    record: Annotated[
+    table: Annotated[
         Optional[str], typer.Option("--record", help="Write a case of this table from a real day.", metavar="TABLE")
+    ] = None,
+    place: Annotated[
+        Optional[str],
+        typer.Option("--from-quarantine", help="Write a case of a row in quarantine.", metavar="FILE:ROW"),
+    ] = None,
+    run_id: Annotated[
+        Optional[str], typer.Option("--from-run", help="Write cases of a rejected run.", metavar="RUN_ID")
     ] = None,
     day: RunDateOption = None,
     rows: Annotated[int, typer.Option("--rows", help="With --record: maximum number of expected rows.", min=1)] = 5,
@@ -33,14 +44,17 @@ def test(
 ) -> None:
     """Run the test cases of SQL cells, without a kernel.
 
-    --record writes a case instead: a sample of a date in silver, with other names in place of ids and personal values.
+    --record, --from-quarantine and --from-run write cases instead, with other names in place of ids and personal values.
     """
-    if record:
-        _record(record, day, rows, to, env, set_)
+    sources = [each for each in (table, place, run_id) if each]
+    if not sources:
+        if day or to or set_:
+            raise UsageError("--date, --to and --set are for --record, --from-quarantine and --from-run; add one of them.")
+        _run(files or [], name or "", as_json)
         return
-    if day or to or set_:
-        raise UsageError("--date, --to and --set are for --record TABLE; add it, or leave them out.")
-    _run(files or [], name or "", as_json)
+    if len(sources) > 1 or files:
+        raise UsageError("Give one of --record, --from-quarantine and --from-run, and no files.")
+    _record(table, place, run_id, day, rows, to, load_command_settings(env, set_))
 
 
 def _run(files: list[Path], name: str, as_json: bool) -> None:
@@ -66,17 +80,33 @@ def _run(files: list[Path], name: str, as_json: bool) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _record(table: str, day: Optional[date], rows: int, to: Optional[Path], env: str, set_: Optional[list[str]]) -> None:
+def _record(
+    table: Optional[str],
+    place: Optional[str],
+    run_id: Optional[str],
+    day: Optional[date],
+    rows: int,
+    to: Optional[Path],
+    settings: "Settings",
+) -> None:
     from daybook.settings import display_path
     from daybook.testing.case import case_folder
     from daybook.testing.recorder import record_case, save_cases
+    from daybook.testing.rejections import record_rejected_row, record_rejected_run
 
-    if day is None:
+    if table and day is None:
         raise UsageError("--record needs the business date: --date YYYY-MM-DD.")
-    path = (to or case_folder() / f"{table.rpartition('.')[2]}_{day}.yaml").absolute()
+    about = f"{table.rpartition('.')[2]}_{day}" if table else run_id or "quarantine_" + re.sub(r"\W+", "_", str(place))
+    path = (to or case_folder() / f"{about}.yaml").absolute()
     if path.exists():
         raise UsageError(f"{display_path(path)} exists; name another file with --to FILE.")
-    case = record_case(load_command_settings(env, set_), table, day, rows=rows)
-    save_cases(path, [case])
-    given = format_number(sum(map(len, case.given.values())), "given row")
-    print_line(DONE, f" {display_path(path)}: {given}, {format_number(len(case.expect), 'expected row')}; the case passes.")
+    if table and day:
+        cases = [record_case(settings, table, day, rows=rows)]
+    elif place:
+        cases = [record_rejected_row(settings, place, day)]
+    else:
+        cases = record_rejected_run(settings, str(run_id), rows=rows)
+    save_cases(path, cases)
+    given = sum(len(part) for case in cases for part in case.given.values())
+    counts = f"{format_number(len(cases), 'case')} with {format_number(given, 'given row')}"
+    print_line(DONE, f" {display_path(path)}: {counts}. All cases pass.")

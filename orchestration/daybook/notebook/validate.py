@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from daybook.contracts.columns import find_column
+from daybook.engines import DuckDBEngine
 from daybook.errors import StageError
 from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
@@ -102,7 +103,7 @@ def check_landing(stage: Stage) -> ValidationResult:
             run_date=stage.run_date,
             objects=name,
         )
-        _register_rejected(stage, name, rows, of_rows)
+        register_rejected(stage.raw_engine, name, rows, of_rows)
         typed = f"SELECT count(*) FROM typed.{name}"
         landed, accepted, rejected, copies = stage.raw_engine.fetch_row(
             f"SELECT (SELECT count(*) FROM bronze.{name} WHERE run_date = DATE '{stage.day}'), "
@@ -238,13 +239,16 @@ def _count_landed_rows(stage: Stage, entity: str) -> int:
     return 0 if landed is None else landed.count_rows()
 
 
-def _register_rejected(stage: Stage, entity: str, rows: pa.Table, rules: list[Rule]) -> None:
-    """Register the rows that break a rule of their own as ``rejected.<entity>``: their address and ``_reasons``."""
+def register_rejected(engine: DuckDBEngine, entity: str, rows: pa.Table, rules: list[Rule]) -> None:
+    """Register the rows that break a rule of their own as ``rejected.<entity>``: their address and ``_reasons``.
+
+    ``rows`` and ``rules`` are those of ``check_rules``.
+    """
     stopping = [rule if rule.is_per_row and rule.severity == "error" else None for rule in rules]
-    stage.raw_engine.register("_flagged", rows)
+    engine.register("_flagged", rows)
     reasons = reasons_sql(stopping) if any(stopping) else "''"
     # The table of no failing rows has columns without a type.
-    stage.raw_engine.create_table(
+    engine.create_table(
         f"rejected.{entity}",
         "SELECT * FROM (SELECT CAST(_source_file AS VARCHAR) AS _source_file, CAST(_row_number AS BIGINT) AS _row_number, "
         f"{reasons} AS _reasons FROM _flagged) AS reasoned WHERE _reasons <> ''",

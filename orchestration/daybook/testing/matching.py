@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
-
-from daybook.testing.values import equals
 
 Values = dict[str, Any]
 """A row: values by column."""
@@ -55,7 +54,7 @@ def match_rows(expected: Sequence[Values], actual: Sequence[Values], key: Sequen
 
 def differing_columns(expected: Values, actual: Values) -> list[str]:
     """Return the expected columns of which the result has another value."""
-    return [name for name, value in expected.items() if not equals(value, actual[name])]
+    return [name for name, value in expected.items() if not _equals(value, actual[name])]
 
 
 def _find_counterpart(row: Values, others: Sequence[Values], key: Sequence[str]) -> Optional[int]:
@@ -65,3 +64,10 @@ def _find_counterpart(row: Values, others: Sequence[Values], key: Sequence[str])
     unequal = [len(differing_columns(row, each)) for each in others]
     least = min(unequal, default=len(row))
     return unequal.index(least) if least < len(row) else None
+
+
+def _equals(expected: Any, actual: Any) -> bool:
+    """Return whether a result has the expected value. Numbers compare by value; a DOUBLE may differ in its last digits."""
+    if isinstance(expected, float) and isinstance(actual, float):
+        return math.isclose(expected, actual, rel_tol=1e-9, abs_tol=1e-12)
+    return bool(expected == actual)

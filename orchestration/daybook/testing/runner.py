@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any, Optional
+from typing import Any, Optional, Union
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from daybook.contracts import LAYERS, load_tables
 from daybook.contracts.canonical import business_date_column, business_date_table
-from daybook.contracts.columns import find_column
 from daybook.contracts.model import LANDED_ON
 from daybook.engines import DuckDBEngine
 from daybook.errors import CaseError, DaybookError
@@ -25,11 +24,13 @@ from daybook.notebook.display import Listing
 from daybook.notebook.lineage import derivation_name
 from daybook.notebook.magic import named_values
 from daybook.notebook.stale_dates import dates_table
+from daybook.records.names import notebook_name
 from daybook.settings import Settings, load_settings, parse_run_date
-from daybook.testing.case import Case, Row, suggest_names
+from daybook.testing.case import Case, suggest_names
 from daybook.testing.cells import SqlCells
+from daybook.testing.landing import LandingEngine
 from daybook.testing.matching import Values, differing_columns, match_rows
-from daybook.testing.values import format_value, infer_value, normalize_value, parse_value
+from daybook.testing.values import build_table, format_value, infer_value, normalize_value, parse_row
 
 _MAX_ROW_TEXT = 80
 """Length at which the text of a missing or an unexpected row is cut."""
@@ -74,7 +75,7 @@ class CaseRunner:
     """Runs cases one after the other. Cases of one notebook and time zone share an engine."""
 
     def __init__(self) -> None:
-        self._engines: dict[tuple[str, str], NotebookEngine] = {}
+        self._engines: dict[tuple[str, str, str], Union[NotebookEngine, LandingEngine]] = {}
 
     def run(self, case: Case) -> CaseResult:
         """Return the result of a case. An error, such as one of the SQL, is the reason of a failure."""
@@ -86,14 +87,16 @@ class CaseRunner:
 
     def _find_differences(self, case: Case) -> list[CellDifference]:
         settings, run_date, values = read_parameters(case)
-        engine = self._open_engine(case.notebook, settings.timezone)
+        engine = self._open_engine(case.notebook, settings)
         result = engine.compute(case.table, engine.read_given(case, run_date, values), values)
         return _compare(case, result, key_of(case.table), engine.zone)
 
-    def _open_engine(self, notebook: str, timezone: str) -> NotebookEngine:
-        if (notebook, timezone) not in self._engines:
-            self._engines[notebook, timezone] = NotebookEngine(notebook, timezone)
-        return self._engines[notebook, timezone]
+    def _open_engine(self, notebook: str, settings: Settings) -> Union[NotebookEngine, LandingEngine]:
+        key = notebook, settings.source, settings.timezone
+        if key not in self._engines:
+            is_landing = notebook == notebook_name("validate")
+            self._engines[key] = LandingEngine(settings) if is_landing else NotebookEngine(notebook, settings.timezone)
+        return self._engines[key]
 
 
 def read_parameters(case: Case) -> tuple[Settings, date, dict[str, Any]]:
@@ -179,7 +182,7 @@ class NotebookEngine:
                 raise CaseError(
                     f"given: there is no input {name!r}; {suggest_names(name, [*self.cells.names, *_list_inputs()])}"
                 )
-            found[name] = _build_table(name, rows, schema, self.zone)
+            found[name] = build_table(name, rows, schema, self.zone)
         return {**default_dates(found, run_date), **found}
 
     def _fill(self, given: Mapping[str, pa.Table]) -> None:
@@ -247,39 +250,9 @@ def _list_inputs() -> list[str]:
     return [*tables, *(f"mapped.{each.name}" for each in load_tables("silver").values()), TOUCHED, LANDED]
 
 
-def _build_table(name: str, rows: Sequence[Row], schema: pa.Schema, zone: ZoneInfo) -> pa.Table:
-    """Return given rows with the columns of the input. ``CaseError`` names a column or a value that does not fit."""
-    parsed = [_parse_row(f"given {name}, row {number}", row, schema, zone) for number, row in enumerate(rows, start=1)]
-    arrays = []
-    for field in schema:
-        try:
-            arrays.append(pa.array([row.get(field.name) for row in parsed], field.type))
-        except (pa.ArrowInvalid, OverflowError):
-            raise CaseError(
-                f"given {name}: a value of {field.name} does not fit {field.type}; write it with fewer digits."
-            ) from None
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _parse_row(where: str, row: Row, schema: pa.Schema, zone: ZoneInfo) -> Values:
-    """Return the typed values of a row by the names of the columns."""
-    values = {}
-    for name, text in row.items():
-        column = find_column(schema.names, name)
-        if column is None:
-            raise CaseError(f"{where}: there is no column {name!r}; {suggest_names(name, schema.names)}")
-        try:
-            values[column] = parse_value(text, schema.field(column).type, zone)
-        except ValueError as error:
-            raise CaseError(f"{where}: column {column!r} is {text!r}; {error}.") from None
-    return values
-
-
 def _compare(case: Case, result: pa.Table, key: Sequence[str], zone: ZoneInfo) -> list[CellDifference]:
     """Return how the expected rows differ from a result."""
-    expected = [
-        _parse_row(f"expect, row {number}", row, result.schema, zone) for number, row in enumerate(case.expect, start=1)
-    ]
+    expected = [parse_row(f"expect, row {number}", row, result.schema, zone) for number, row in enumerate(case.expect, start=1)]
     for row in expected:
         omitted = [name for name in result.column_names if name not in row]
         if case.columns == "all" and omitted:

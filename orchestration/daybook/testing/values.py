@@ -1,8 +1,8 @@
-"""Convert the texts of a case to values of a column's type, without a loss, and values to texts."""
+"""Convert the texts of a case to values of a column's type without a loss, and values to texts."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, datetime, timezone
 from decimal import Decimal, InvalidOperation
@@ -10,6 +10,11 @@ from typing import Any, Optional
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
+
+from daybook.contracts.columns import find_column
+from daybook.errors import CaseError
+from daybook.testing.case import Row, suggest_names
+from daybook.testing.matching import Values
 
 _BOOLEANS = {"true": True, "false": False}
 
@@ -47,6 +52,34 @@ def parse_value(text: Optional[str], sql_type: pa.DataType, zone: ZoneInfo) -> A
     if pa.types.is_timestamp(sql_type):
         return _parse_time(text, zone if sql_type.tz else None)
     raise ValueError(f"a case cannot have values of type {sql_type}")
+
+
+def build_table(name: str, rows: Sequence[Row], schema: pa.Schema, zone: ZoneInfo) -> pa.Table:
+    """Return given rows with the columns of the input. ``CaseError`` names a column or a value that does not fit."""
+    parsed = [parse_row(f"given {name}, row {number}", row, schema, zone) for number, row in enumerate(rows, start=1)]
+    arrays = []
+    for field in schema:
+        try:
+            arrays.append(pa.array([row.get(field.name) for row in parsed], field.type))
+        except (pa.ArrowInvalid, OverflowError):
+            raise CaseError(
+                f"given {name}: a value of {field.name} does not fit {field.type}; write it with fewer digits."
+            ) from None
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def parse_row(where: str, row: Row, schema: pa.Schema, zone: ZoneInfo) -> Values:
+    """Return the typed values of a row by the names of the columns."""
+    values = {}
+    for name, text in row.items():
+        column = find_column(schema.names, name)
+        if column is None:
+            raise CaseError(f"{where}: there is no column {name!r}; {suggest_names(name, schema.names)}")
+        try:
+            values[column] = parse_value(text, schema.field(column).type, zone)
+        except ValueError as error:
+            raise CaseError(f"{where}: column {column!r} is {text!r}; {error}.") from None
+    return values
 
 
 def infer_value(text: Optional[str]) -> Any:
@@ -95,13 +128,6 @@ def _parse_time(text: str, zone: Optional[ZoneInfo]) -> datetime:
 def normalize_value(value: Any) -> Any:
     """Return a value of a result so that equal ones compare equal: instants in UTC."""
     return value.astimezone(timezone.utc) if isinstance(value, datetime) and value.tzinfo is not None else value
-
-
-def equals(expected: Any, actual: Any) -> bool:
-    """Return whether a result has the expected value. Numbers compare by value; a DOUBLE may differ in its last digits."""
-    if isinstance(expected, float) and isinstance(actual, float):
-        return math.isclose(expected, actual, rel_tol=1e-9, abs_tol=1e-12)
-    return bool(expected == actual)
 
 
 def format_value(value: Any, zone: ZoneInfo) -> str:
