@@ -122,6 +122,7 @@ def test_case_is_recorded_and_passes(call: Call, home: Path, tmp_path: Path) -> 
     assert (again[0], "exists; name another file" in again[2]) == (2, True)
 
 
+@pytest.mark.slow
 def test_row_in_quarantine_becomes_a_case(call: Call, quarantine: Settings, tmp_path: Path) -> None:
     path = tmp_path / "row.yaml"
     assert call("test", "--from-quarantine", f"{FILE}:7", "--to", str(path))[0] == 0
@@ -132,6 +133,7 @@ def test_row_in_quarantine_becomes_a_case(call: Call, quarantine: Settings, tmp_
     assert "0815" not in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_rejected_run_becomes_a_case_for_each_reason(call: Call, quarantine: Settings, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     stage = attempt_record("validate", "REJECTED")

@@ -51,7 +51,7 @@ def record_rejected_row(settings: Settings, place: str, run_date: Optional[date]
         raise UsageError(
             f"{many} in quarantine is {place!r}; write FILE:ROW as `daybook quarantine list` shows them, and --date."
         )
-    return _record_row(settings, found[0])
+    return _record_row(settings, LandingEngine(settings), found[0])
 
 
 def record_rejected_run(settings: Settings, run_id: str, *, rows: int) -> list[Case]:
@@ -72,7 +72,10 @@ def record_rejected_run(settings: Settings, run_id: str, *, rows: int) -> list[C
     run_date, stage = run_date_of(run_id), refused[-1].stage
     if stage == "validate":
         by_rules = {each.rules: each for each in reversed(list_quarantined_rows(settings, run_date=run_date))}
-        cases = [_record_row(settings, each) for rules, each in sorted(by_rules.items()) if SPLIT_RULE_NAME not in rules]
+        engine = LandingEngine(settings)
+        cases = [
+            _record_row(settings, engine, each) for rules, each in sorted(by_rules.items()) if SPLIT_RULE_NAME not in rules
+        ]
     else:
         about = [each.about.partition(":")[0] for each in refused[-1].details.refused]
         tables = dict.fromkeys(name for name in about if name in load_tables(LAYERS[-1]))
@@ -85,7 +88,7 @@ def record_rejected_run(settings: Settings, run_id: str, *, rows: int) -> list[C
     return cases
 
 
-def _record_row(settings: Settings, row: QuarantinedRow) -> Case:
+def _record_row(settings: Settings, engine: LandingEngine, row: QuarantinedRow) -> Case:
     if SPLIT_RULE_NAME in row.rules:
         raise UsageError(f"{row.source_file}:{row.row_number} does not split into columns, so there is no row to test.")
     case = Case(
@@ -96,7 +99,6 @@ def _record_row(settings: Settings, row: QuarantinedRow) -> Case:
         name="; ".join(row.rules),
         expect=[{"_reasons": "; ".join(row.rules)}],
     )
-    engine = LandingEngine(settings)
 
     def count_differences(values: Row) -> int:
         """Return how many rules decide otherwise about these values."""
