@@ -75,13 +75,15 @@ class DuckDBEngine:
         The time zone that timestamps are shown in.
     spill
         The folder for data that does not fit into memory; by default the working folder, which is a stage's scratch folder.
+    threads
+        The number of threads of queries; by default one for each processor, or fewer if memory is short.
     """
 
     name = "duckdb"
     catalog = _CATALOG
 
-    def __init__(self, lake: Lake, timezone: str, *, spill: Optional[Path] = None) -> None:
-        connection = connect((spill or Path.cwd()) / ".duckdb_tmp", timezone=timezone)
+    def __init__(self, lake: Lake, timezone: str, *, spill: Optional[Path] = None, threads: Optional[int] = None) -> None:
+        connection = connect((spill or Path.cwd()) / ".duckdb_tmp", timezone=timezone, threads=threads)
         connection.execute(f"ATTACH ':memory:' AS {_CATALOG}")
         self._open(lake, connection)
 

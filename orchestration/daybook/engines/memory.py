@@ -98,11 +98,16 @@ def configure_malloc() -> None:
         adjust(_ARENA_MAX, 1)
 
 
-def connect(spill: Path, *, share: float = ENGINE_SHARE, timezone: str = "UTC") -> duckdb.DuckDBPyConnection:
+def connect(
+    spill: Path, *, share: float = ENGINE_SHARE, timezone: str = "UTC", threads: Optional[int] = None
+) -> duckdb.DuckDBPyConnection:
     """Open an empty database without access to anything outside of it, with times in ``timezone`` and locked settings."""
     import duckdb  # Slow to import, and small days do not need it here.
 
-    connection = duckdb.connect(config=duckdb_settings(spill, share))
+    config = duckdb_settings(spill, share)
+    if threads is not None:
+        config["threads"] = threads
+    connection = duckdb.connect(config=config)
     for name in _DISABLED_SETTINGS:
         connection.execute(f"SET {name} = false")
     # GLOBAL, because cursors are connections of their own.

@@ -121,7 +121,8 @@ class NotebookEngine:
     def __init__(self, notebook: str, timezone: str) -> None:
         self.cells = SqlCells(notebook)
         self.zone = ZoneInfo(timezone)
-        self._engine = DuckDBEngine(Lake("memory:///cases"), timezone)
+        # More threads make queries of a few rows slower.
+        self._engine = DuckDBEngine(Lake("memory:///cases"), timezone, threads=1)
         self._queries: dict[str, str] = {}
         """The queries that are defined, by name. The next case defines only what differs."""
         self._empty: set[str] = set()
