@@ -33,18 +33,19 @@ class SqlCells:
         if notebook not in known:
             raise CaseError(f"There is no notebook {notebook!r}; {suggest_names(notebook, known)}")
         self.notebook = notebook
-        self._sql = {}
+        self.queries: dict[str, str] = {}
+        """The text of the cells by the name that they define. A test of the cases may replace one."""
         for cell in load_notebook(folder / f"{notebook}.ipynb").cells:
             line, _, sql = cell.source.lstrip().partition("\n")
             if cell.cell_type == "code" and line.split()[:1] == ["%%sql"]:
                 name = parse_options(line.partition("%%sql")[2]).name
                 if name:
-                    self._sql[name] = sql.strip().rstrip(";")
+                    self.queries[name] = sql.strip().rstrip(";")
 
     @property
     def names(self) -> list[str]:
         """The names that the cells define, in their order."""
-        return list(self._sql)
+        return list(self.queries)
 
     def bind(self, name: str, values: Mapping[str, Any]) -> str:
         """Return the query of a cell with its parameters as literals.
@@ -63,7 +64,7 @@ class SqlCells:
                 )
             return values[expression]
 
-        return bind_values(self._sql[name], values, evaluate)
+        return bind_values(self.queries[name], values, evaluate)
 
     def parameters_of(self, name: str) -> set[str]:
         """Return the names that a cell writes with ``$``."""
@@ -94,7 +95,7 @@ class SqlCells:
                 raise NotebookError(f"The cells {' and '.join(path)} of {self.notebook} read each other; change one of them.")
             if each in queries or each in inputs:
                 return
-            if each in given or each not in self._sql:
+            if each in given or each not in self.queries:
                 inputs.add(each)
                 return
             sql = self.bind(each, values)

@@ -75,7 +75,14 @@ class CaseRunner:
     """Runs cases one after the other. Cases of one notebook and time zone share an engine."""
 
     def __init__(self) -> None:
+        self._cells: dict[str, SqlCells] = {}
         self._engines: dict[tuple[str, str, str], Union[NotebookEngine, LandingEngine]] = {}
+
+    def cells(self, notebook: str) -> SqlCells:
+        """Return the cells of a notebook that the cases run."""
+        if notebook not in self._cells:
+            self._cells[notebook] = SqlCells(notebook)
+        return self._cells[notebook]
 
     def run(self, case: Case) -> CaseResult:
         """Return the result of a case. An error, such as one of the SQL, is the reason of a failure."""
@@ -94,8 +101,11 @@ class CaseRunner:
     def _open_engine(self, notebook: str, settings: Settings) -> Union[NotebookEngine, LandingEngine]:
         key = notebook, settings.source, settings.timezone
         if key not in self._engines:
-            is_landing = notebook == notebook_name("validate")
-            self._engines[key] = LandingEngine(settings) if is_landing else NotebookEngine(notebook, settings.timezone)
+            self._engines[key] = (
+                LandingEngine(settings)
+                if notebook == notebook_name("validate")
+                else NotebookEngine(self.cells(notebook), settings.timezone)
+            )
         return self._engines[key]
 
 
@@ -118,8 +128,8 @@ class NotebookEngine:
     It is an engine over an empty lake, with the macros, the time zone and the types of a stage's engine.
     """
 
-    def __init__(self, notebook: str, timezone: str) -> None:
-        self.cells = SqlCells(notebook)
+    def __init__(self, cells: SqlCells, timezone: str) -> None:
+        self.cells = cells
         self.zone = ZoneInfo(timezone)
         # More threads make queries of a few rows slower.
         self._engine = DuckDBEngine(Lake("memory:///cases"), timezone, threads=1)
