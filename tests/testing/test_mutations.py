@@ -1,0 +1,117 @@
+"""Test that the cases of SQL cells find mistakes in the cells of notebooks 3 and 4."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from daybook.testing.case import Case, list_case_files, read_cases
+from daybook.testing.runner import CaseRunner, read_parameters
+from tests.testing.mutants import derive_mutants
+
+pytestmark = pytest.mark.slow
+
+NOTEBOOKS = ("3_transform", "4_aggregate")
+FOLDER = Path(__file__).parent
+
+
+class Mutation(NamedTuple):
+    """A named mistake in a cell: a piece of its text, which it has once, and what replaces it."""
+
+    notebook: str
+    cell: str
+    name: str
+    find: str
+    replace: str
+
+
+def read_mutations() -> list[Mutation]:
+    """Return the named mistakes."""
+    content = yaml.safe_load((FOLDER / "mutations.yaml").read_text(encoding="utf-8"))
+    return [
+        Mutation(notebook, cell, **values)
+        for notebook, cells in content.items()
+        for cell, mutations in cells.items()
+        for values in mutations
+    ]
+
+
+def read_equivalents() -> dict[str, set[str]]:
+    """Return the changes of each cell that no case can find."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for each in yaml.safe_load((FOLDER / "equivalent_mutants.yaml").read_text(encoding="utf-8")):
+        for cell, changes in each["changes"].items():
+            found[cell] |= set(changes)
+    return found
+
+
+class MutationRun:
+    """Runs the cases of a notebook with one cell changed."""
+
+    def __init__(self) -> None:
+        self.runner = CaseRunner()
+        self.cases: dict[tuple[str, str], list[Case]] = defaultdict(list)
+        """The cases that run a cell, by notebook and cell. Those that found the last mistakes are first."""
+        for case in (each for path in list_case_files() for each in read_cases(path)):
+            cells, values = self.runner.cells(case.notebook), read_parameters(case)[2]
+            for name in cells.needed_for(case.table, values, case.given)[0]:
+                self.cases[case.notebook, name].append(case)
+
+    def outcome(self, notebook: str, cell: str, sql: str) -> str:
+        """Return what the cases find in a cell with other SQL: a "difference", only an "error", or "nothing"."""
+        queries, cases = self.runner.cells(notebook).queries, self.cases[notebook, cell]
+        original, failed = queries[cell], False
+        queries[cell] = sql
+        try:
+            for case in cases:
+                result = self.runner.run(case)
+                if result.differences:
+                    cases.remove(case)
+                    cases.insert(0, case)
+                    return "difference"
+                failed = failed or not result.passed
+        finally:
+            queries[cell] = original
+        return "error" if failed else "nothing"
+
+
+@pytest.fixture(scope="module")
+def run() -> MutationRun:
+    """Return a runner that all tests of this file share."""
+    return MutationRun()
+
+
+def test_cells_pass_their_cases(run: MutationRun) -> None:
+    for (notebook, cell), cases in run.cases.items():
+        assert cases, f"{notebook} has no case of {cell}"
+        assert all(run.runner.run(case).passed for case in cases)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_every_table_has_cases(run: MutationRun, notebook: str) -> None:
+    tested = {case.table for cases in run.cases.values() for case in cases if case.notebook == notebook}
+    assert {name for name in run.runner.cells(notebook).names if "." in name} <= tested
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("mutation", read_mutations(), ids=lambda each: f"{each.cell}: {each.name}")
+def test_case_finds_named_mistake(run: MutationRun, mutation: Mutation) -> None:
+    sql = run.runner.cells(mutation.notebook).queries[mutation.cell]
+    assert sql.count(mutation.find) == 1, f"{mutation.cell} has {mutation.find!r} {sql.count(mutation.find)} times, not once"
+    assert run.outcome(mutation.notebook, mutation.cell, sql.replace(mutation.find, mutation.replace)) == "difference"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_cases_find_all_derived_mutants(run: MutationRun, notebook: str, record_property: Any) -> None:
+    outcomes: dict[str, list[tuple[str, str]]] = {"difference": [], "error": [], "nothing": []}
+    for cell, sql in run.runner.cells(notebook).queries.items():
+        for mutant in derive_mutants(cell, sql):
+            outcomes[run.outcome(notebook, cell, mutant.sql)].append((cell, mutant.change))
+    record_property("mutants", {name: len(found) for name, found in outcomes.items()})
+    expected = read_equivalents()
+    cells = run.runner.cells(notebook).names
+    assert set(outcomes["nothing"]) == {(cell, change) for cell in cells for change in expected[cell]}
