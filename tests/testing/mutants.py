@@ -51,12 +51,11 @@ _CONTEXT, _WIDTH = 12, 60
 class Mutant(NamedTuple):
     """A cell with one change."""
 
-    cell: str
     change: str
     sql: str
 
 
-def derive_mutants(cell: str, sql: str) -> list[Mutant]:
+def derive_mutants(sql: str) -> list[Mutant]:
     """Return all mutants of a cell, each once. Descriptions that are equal have numbers."""
     tree = sqlglot.parse_one(sql, read="duckdb")
     found = {_to_sql(tree): ""}
@@ -70,7 +69,12 @@ def derive_mutants(cell: str, sql: str) -> list[Mutant]:
                 change = _describe(node, other)
                 described[change] += 1
                 found[mutated] = change if described[change] == 1 else f"{change} ({described[change]})"
-    return [Mutant(cell, change, mutated) for mutated, change in found.items() if change]
+    return [Mutant(change, mutated) for mutated, change in found.items() if change]
+
+
+def format_query(sql: str) -> str:
+    """Return a cell as it is without a change: in the format of its mutants."""
+    return _to_sql(sqlglot.parse_one(sql, read="duckdb"))
 
 
 def _replace(tree: exp.Expr, place: int, other: exp.Expr) -> exp.Expr:

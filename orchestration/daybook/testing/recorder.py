@@ -120,7 +120,7 @@ def _find_notebook(table: str) -> str:
 class _Recorder:
     def __init__(self, settings: Settings, notebook: str, table: str, run_date: date) -> None:
         self.settings, self.table, self.run_date = settings, table, run_date
-        self.engine = NotebookEngine(notebook, settings.timezone)
+        self.engine = NotebookEngine(SqlCells(notebook), settings.timezone)
         self._values = named_values(settings, run_date, {})
         silver = load_tables("silver")
         if table in silver:

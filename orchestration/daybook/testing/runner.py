@@ -77,6 +77,7 @@ class CaseRunner:
     def __init__(self) -> None:
         self._cells: dict[str, SqlCells] = {}
         self._engines: dict[tuple[str, str, str], Union[NotebookEngine, LandingEngine]] = {}
+        self._parameters: dict[tuple[Any, ...], tuple[Settings, date, dict[str, Any]]] = {}
 
     def cells(self, notebook: str) -> SqlCells:
         """Return the cells of a notebook that the cases run."""
@@ -93,7 +94,10 @@ class CaseRunner:
             return result.model_copy(update={"reason": str(error)})
 
     def _find_differences(self, case: Case) -> list[CellDifference]:
-        settings, run_date, values = read_parameters(case)
+        given = (case.env, *sorted(case.parameters.items()))
+        if given not in self._parameters:
+            self._parameters[given] = read_parameters(case)
+        settings, run_date, values = self._parameters[given]
         engine = self._open_engine(case.notebook, settings)
         result = engine.compute(case.table, engine.read_given(case, run_date, values), values)
         return _compare(case, result, key_of(case.table), engine.zone)
