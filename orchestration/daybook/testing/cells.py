@@ -68,7 +68,7 @@ class SqlCells:
 
     def parameters_of(self, name: str) -> set[str]:
         """Return the names that a cell writes with ``$``."""
-        return set(re.findall(r"(?<![\w$])\$([A-Za-z_]\w*)", self._sql[name]))
+        return set(re.findall(r"(?<![\w$])\$([A-Za-z_]\w*)", self.queries[name]))
 
     def needed_for(self, name: str, values: Mapping[str, Any], given: Collection[str]) -> tuple[dict[str, str], set[str]]:
         """Return the queries that a name needs, and the tables that they read.
