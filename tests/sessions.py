@@ -52,7 +52,13 @@ class Session:
 
     def run_day(self, day: str, number: int, overrides: dict[str, str], env: str = "local") -> str:
         """Run all stages but notify like a named run, up to the last one; return its outcome."""
-        parameters = {"env": env, "run_date": day, "run_id": f"daily-{day}-{number}", "overrides": overrides}
+        return self._run_stages({"env": env, "run_date": day, "run_id": f"daily-{day}-{number}", "overrides": overrides})
+
+    def run_copy(self, day: str, overrides: dict[str, str], env: str = "local") -> str:
+        """Run all stages but notify in the user's development copy; return the outcome of the last one."""
+        return self._run_stages({"env": env, "run_date": day, "run_id": "", "overrides": overrides})
+
+    def _run_stages(self, parameters: dict[str, Any]) -> str:
         for stage in STAGES:
             for cell in nbformat.read(notebook_path(stage), as_version=4).cells:
                 if cell.cell_type == "code":
