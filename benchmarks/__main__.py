@@ -17,8 +17,10 @@ from benchmarks import machine, publishing, targets
 from benchmarks.bench import Bench
 from daybook.settings import daybook_home
 
-PARTS = ("small", "start", "backfill", "volume", "limited", "growth", "glue", "validation")
-SHORT = ("small", "start", "validation")
+PARTS = ("small", "start", "backfill", "volume", "limited", "growth", "glue", "validation", "comparison")
+SHORT = ("small", "start", "validation", "comparison")
+BOUNDED = ("validation", "comparison")
+"""Parts that fail above a bound."""
 
 
 def main() -> None:
@@ -55,7 +57,7 @@ def main() -> None:
         out.write_text(json.dumps({**results, part: {"machine": facts, **result}}, indent=2) + "\n")
         sys.stdout.write("\n".join(table.markdown() for table in module.tables(result)) + "\n")
         sys.stdout.flush()
-        if part == "validation" and (failure := module.find_failure(result)):
+        if part in BOUNDED and (failure := module.find_failure(result)):
             failures.append(failure)
     results = json.loads(out.read_text()) if out.exists() else {}
     if results:

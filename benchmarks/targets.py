@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Callable, Optional
 
-from benchmarks import small, validation, volume
+from benchmarks import comparison, small, validation, volume
 from benchmarks.bench import Result, Table
 
 
@@ -90,6 +90,11 @@ TARGETS = (
     ),
     Target("growth", "a day with 1,000 earlier days ÷ one with 10", 1.3, _growth),
     Target("validation", "a contract's rules ÷ a SELECT of their columns", validation.BOUND, _ratio("rules", "SELECT")),
+    Target(
+        "comparison", "comparing two versions of a table ÷ a SELECT of their columns", comparison.BOUND,
+        _ratio("a twentieth", "SELECT"),
+    ),
+    Target("comparison", "comparing a million rows", 10, lambda result: _seconds(result, "a twentieth"), unit=" s"),
 )  # fmt: skip
 
 
