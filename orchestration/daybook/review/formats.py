@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import NamedTuple, Optional
 
 from daybook.records.formatting import format_value
@@ -13,6 +13,8 @@ from daybook.review.table_diff import ColumnDiff, RowSample, SchemaChange
 ABSENT = "–"
 """Shown for the total of a column that is absent or not numeric."""
 _CENTS = Decimal("0.01")
+_DIGITS = 80
+"""Digits of a difference: totals have at most 39, and decimals at most 38 after the point."""
 _MAX_DATES = 5
 """Number of dates that are listed one by one."""
 
@@ -28,13 +30,17 @@ class Totals(NamedTuple):
 def format_totals(column: ColumnDiff) -> Totals:
     """Return the totals of a column to the cent, with more digits only where the difference is not a whole number of cents."""
     before, after = column.total_before, column.total_after
-    difference = None if before is None or after is None else after - before
-    exact = difference is not None and difference != difference.quantize(_CENTS)
-    shown = "" if not difference else f"{'+' if difference > 0 else ''}{_format_total(difference, exact=exact)}"
-    return Totals(_format_total(before, exact=exact), _format_total(after, exact=exact), shown)
+    if before is None or after is None:
+        return Totals(_format_total(before), _format_total(after), "")
+    with localcontext() as context:
+        context.prec = _DIGITS
+        difference = after - before
+        exact = difference != difference.quantize(_CENTS)
+        shown = f"{'+' if difference > 0 else ''}{_format_total(difference, exact=exact)}" if difference else ""
+        return Totals(_format_total(before, exact=exact), _format_total(after, exact=exact), shown)
 
 
-def _format_total(total: Optional[Decimal], *, exact: bool) -> str:
+def _format_total(total: Optional[Decimal], *, exact: bool = False) -> str:
     if total is None:
         return ABSENT
     return f"{total:,}" if exact or total.as_tuple().exponent == 0 else format_value(total)
