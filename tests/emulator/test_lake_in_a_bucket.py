@@ -11,9 +11,13 @@ import pyarrow as pa
 import pytest
 
 from daybook.engines import DuckDBEngine
+from daybook.lake.publish import publish
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
+from daybook.review.comparison import compare_development_copy, compare_versions
+from daybook.settings import load_settings
 from tests.emulator.emulator import Account
+from tests.lake.tables import PAYMENTS, payments
 
 pytestmark = pytest.mark.slow
 
@@ -87,3 +91,15 @@ def test_spilling_query_reads_bucket(aws_account: Account, tmp_path: Path) -> No
     lake.replace_partition("bronze.orders", pa.table({"order_id": keys}), DAY)
     engine = DuckDBEngine(lake, "UTC", spill=tmp_path)
     assert engine.rows("SELECT count(*) FROM (SELECT order_id FROM bronze.orders ORDER BY order_id DESC)") == [(200_000,)]
+
+
+def test_versions_in_a_bucket_are_compared(aws_account: Account) -> None:
+    lake = Lake(f"s3://{aws_account.new_bucket()}/lake", run_id="daily-2025-11-01-1")
+    settings = load_settings("local", {"lake": lake.root})
+    days = [DAY + timedelta(days=number) for number in range(2)]
+    publish(lake, PAYMENTS, payments(*((day, "1.00") for day in days)), days)
+    publish(Lake(lake.root, run_id="daily-2025-11-02-1"), PAYMENTS, payments((days[1], "2.50")), days[1:])
+    publish(Lake(lake.root, development="ana"), PAYMENTS, payments((days[1], "3.00")), days[1:])
+    earlier = compare_versions(settings, "1", tables=["gold.payment_mix"])
+    copy = compare_development_copy(settings, "ana")
+    assert [(each.rows_before, each.changed) for each in (*earlier.tables, *copy.tables)] == [(2, 1), (1, 1)]
