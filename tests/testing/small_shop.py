@@ -24,6 +24,8 @@ def write_small_shop(settings: Settings) -> None:
     orders += [_build_order("again", person=PERSON), _build_order("cancelled", "cancelled"), _build_order("back")]
     orders += [_build_order("before", person=PERSON, day=date(2025, 11, 1)), _build_order("other", day=date(2025, 11, 29))]
     lines = [_build_line(f"new{number}", line) for number in range(6) for line in range(1, 5)]
+    came_back = datetime(2025, 11, 30, 9, tzinfo=timezone.utc)
+    lines += [{**_build_line("other", 1, -1), "returned_at": came_back}]
     lines += [_build_line("again", 1), _build_line("cancelled", 1), _build_line("back", 1, -1), _build_line("before", 1)]
     _write_silver(settings, "silver.orders", orders)
     _write_silver(settings, "silver.order_items", lines)

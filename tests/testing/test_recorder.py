@@ -70,6 +70,21 @@ def test_number_of_expected_rows_is_limited(shop: Settings) -> None:
     assert [len(record_case(shop, "gold.customer_rfm", DAY, rows=rows).expect) for rows in (1, 4)] == [1, 4]
 
 
+def test_day_without_known_persons_is_recorded(shop: Settings) -> None:
+    case = record_case(shop, "gold.daily_sales", date(2025, 11, 29), rows=5)
+    assert [row["order_date"] for row in case.given["silver.orders"]] == ["2025-11-29"]
+    assert case.expect[0]["returns_amount"] == "2.5"
+
+
+def test_return_of_an_earlier_order_is_recorded(shop: Settings) -> None:
+    returning = load_settings("local", {"lake": shop.lake, "returns_count_on": "return_date"})
+    case = record_case(returning, "gold.daily_sales", DAY, rows=5)
+    (line,) = [row for row in case.given["silver.order_items"] if "returned_at" in row]
+    (order,) = [row for row in case.given["silver.orders"] if row["order_id"] == line["order_id"]]
+    assert (order["order_date"], line["returned_at"]) == ("2025-11-29", "2025-11-30 10:00:00+01:00")
+    assert case.parameters["returns_count_on"] == "return_date"
+
+
 def test_recorded_case_passes_and_notices_a_change(shop: Settings, tmp_path: Path) -> None:
     path = tmp_path / "cases.yaml"
     save_cases(path, [record_case(shop, "gold.daily_sales", DAY, rows=5)])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from daybook.testing.case import Case
 from daybook.testing.cells import SqlCells
@@ -202,3 +205,35 @@ def test_changed_cell_fails_a_case(project: Project) -> None:
     assert [each.column for each in CaseRunner().run(case).differences] == ["orders"]
     project.replace(NOTEBOOK, "FROM counts AS n", "FROM count AS n")
     assert "There is no table count" in str(CaseRunner().run(case))
+
+
+def build_case(table: str, given: dict[str, Any], expect: list[Any], notebook: str = "3_transform", **parameters: str) -> Case:
+    parameters = {"run_date": "2025-11-30", **parameters}
+    return Case(name=table, notebook=notebook, table=table, parameters=parameters, given=given, expect=expect)
+
+
+LANDED = {"mapped.orders": [{"order_id": "a", "customer_key": "c", "status": "PAID", "ordered_at": "2025-11-30"}]}
+STORED = {"silver.orders": [{"order_id": "b", "customer_key": "c", "order_date": "2025-11-03"}]}
+ORDER = {"silver.orders": [{"order_id": "a", "order_date": "2025-11-30", "status": "paid"}]}
+RETURNED = {"order_id": "a", "quantity": "-1", "line_amount": "-5", "is_return": "true", "returned_at": "2025-11-29"}
+LINES = {**ORDER, "silver.order_items": [RETURNED]}
+IN_ANY_ORDER = [
+    build_case("silver.orders", LANDED, [{"order_id": "a", "status": "paid"}]),
+    build_case("silver.orders", {}, []),
+    build_case("derived.customers", LANDED, [{"customer_key": "c", "first_order_date": "2025-11-30"}]),
+    build_case("derived.customers", STORED, [{"customer_key": "c", "first_order_date": "2025-11-03"}]),
+    build_case("gold.daily_sales", LINES, [{"returns_amount": "5"}], "4_aggregate"),
+    build_case("gold.daily_sales", LINES, [{"returns_amount": "0"}], "4_aggregate", returns_count_on="return_date"),
+    build_case("gold.daily_sales", {}, [], "4_aggregate"),
+    build_case("lines", {"all_lines": [{"order_id": "x", "counts_on": "2025-11-30"}]}, [{"order_id": "x"}], "4_aggregate"),
+    build_case("counted", ORDER, [{"order_id": "a"}], "4_aggregate"),
+    build_case("counted", {"all_orders": []}, [], "4_aggregate"),
+]
+
+
+@settings(max_examples=6)
+@given(cases=st.permutations(IN_ANY_ORDER))
+def test_result_does_not_depend_on_earlier_cases(runner: CaseRunner, cases: list[Case]) -> None:
+    for case in cases:
+        result = runner.run(case)
+        assert result.passed, str(result)

@@ -8,7 +8,6 @@ from typing import Any, Optional, Union
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from daybook.contracts import LAYERS, load_tables
@@ -139,8 +138,8 @@ class NotebookEngine:
         self._engine = DuckDBEngine(Lake("memory:///cases"), timezone, threads=1)
         self._queries: dict[str, str] = {}
         """The queries that are defined, by name. The next case defines only what differs."""
-        self._empty: set[str] = set()
-        """The inputs that are empty tables."""
+        self._inputs: dict[str, bool] = {}
+        """Whether an input has rows, by name."""
 
     def compute(self, table: str, given: Mapping[str, pa.Table], values: Mapping[str, Any]) -> pa.Table:
         """Return the rows of a table, cast to its contract if it has one.
@@ -169,7 +168,8 @@ class NotebookEngine:
             self._queries[marked] = contract_rows_sql(self._engine, contract)
             self._engine.create_view(marked, self._queries[marked])
         result = self._engine.arrow(f"SELECT * FROM {marked}")
-        for row in result.filter(pc.field("_unfit") != "").to_pylist():
+        unfit = [place for place, names in enumerate(result.column("_unfit").to_pylist()) if names]
+        for row in result.take(unfit[:1]).to_pylist() if unfit else ():
             about = ", ".join(f"{name}={format_value(row[name], self.zone)}" for name in contract.key)
             raise CaseError(f"The row {about} has a value that does not fit the contract of {table}: {row['_unfit']}.")
         return result.drop_columns(["_unfit"])
@@ -205,26 +205,25 @@ class NotebookEngine:
             if self._engine.is_defined(name):
                 self._forget(name)
             self._engine.register(name, rows)
-            self._empty.discard(name)
+            self._inputs[name] = len(rows) > 0
 
     def _define(self, name: str, values: Mapping[str, Any], given: Collection[str]) -> None:
         """Define a name and those that it reads. Inputs that are not given are empty."""
         queries, inputs = self.cells.needed_for(name, values, given)
-        for each in inputs - self._empty - set(given):
+        for each in inputs - set(given):
             schema = input_schema(each)
-            if schema is not None:  # Otherwise the engine finds that there is no such table.
+            if schema is not None and self._inputs.get(each, True):  # The engine names a table that does not exist.
                 self._engine.register(each, schema.empty_table())
-                self._empty.add(each)
+                self._inputs[each] = False
         for each, sql in queries.items():
-            if self._queries.get(each, sql) != sql:
+            if self._queries.get(each, sql) != sql or self._inputs.pop(each, None) is not None:
                 self._forget(each)
             if each not in self._queries:
                 self._engine.define(each, sql)
                 self._queries[each] = sql
-                self._empty.discard(each)
 
     def _forget(self, name: str) -> None:
-        """Remove a definition that changes. All others are defined again, since those that read it may get other types."""
+        """Remove what a name stands for. All cells are defined again, since those that read it may get other types."""
         self._engine.refresh(name)
         self._queries.clear()
 
