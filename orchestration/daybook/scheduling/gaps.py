@@ -132,7 +132,7 @@ def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None
     arrivals = LandingListing(landing)
     today = compute_fingerprint(settings), package_versions()
     with ThreadPoolExecutor(_READ_THREADS) as readers:
-        histories = readers.map(lambda day: _read_runs(archive, day) if day in ran else [], days)
+        histories = readers.map(lambda day: read_runs_of_date(archive, day) if day in ran else [], days)
         for day, runs in zip(days, histories):
             state = determine_date_state(calendar, day, runs[0].outcome if runs else None, slot)
             if state == "running":
@@ -190,14 +190,14 @@ def _earliest_run_date(archive: Archive, settings: Settings) -> date:
     return dates[0]
 
 
-def _read_runs(archive: Archive, day: date) -> list[RunRecord]:
+def read_runs_of_date(archive: Archive, day: date) -> list[RunRecord]:
     """Return a date's runs, newest first, back to the one that read landing, since a run can begin at a later stage."""
     runs: list[RunRecord] = []
     for run_id in reversed(archive.run_ids(day)):
         runs.append(archive.run(run_id))
         # Only for a failed run it matters whether an earlier one is still published.
         complete = runs[0].outcome != "FAILED" or _find_published(runs)
-        if runs[0].outcome == "RUNNING" or (complete and any(map(_find_ingest, runs))):
+        if runs[0].outcome == "RUNNING" or (complete and any(map(find_ingest, runs))):
             break
     return runs
 
@@ -207,7 +207,7 @@ def _find_published(runs: Sequence[RunRecord]) -> Optional[RunRecord]:
     return next((run for run in runs[1:] if has_published(run.outcome, run.stages)), None)
 
 
-def _find_ingest(run: RunRecord) -> Optional[AttemptRecord]:
+def find_ingest(run: RunRecord) -> Optional[AttemptRecord]:
     """Return the ingest of a run; None if it did not end: a failed attempt changed no table and lists no input."""
     return next((each for each in reversed(run.stages) if each.stage == STAGES[0] and each.outcome != "FAILED"), None)
 
@@ -232,7 +232,7 @@ def _classify(
         published = _find_published(runs)
         kept = f"; the tables of {published.run_id} are still published" if published else ""
         return Gap(day, "failed", (reason.rstrip(".") if kept else reason) + kept, run_id)
-    change = _compare_input(day, next(filter(None, map(_find_ingest, runs)), None), source, landing)
+    change = _compare_input(day, next(filter(None, map(find_ingest, runs)), None), source, landing)
     if state == "rejected":
         differs = change if isinstance(change, InputChange) else None
         since = f"; its input has changed since: {differs}" if differs else ""
