@@ -23,7 +23,7 @@ from daybook.settings import (
 )
 
 LAYERS = ("silver", "gold")
-_COLUMN_PROPERTIES = ("computed", "derived", "default", "subject", "maskOnErasure", "headline", "restatement")
+_COLUMN_PROPERTIES = ("computed", "derived", "default", "subject", "maskOnErasure", "headline", "restatement", "previewDay")
 """Custom properties of columns of silver and gold. Those of landing columns are checked with the source."""
 
 
