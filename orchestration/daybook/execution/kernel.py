@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty
@@ -152,7 +152,7 @@ def _remove_sockets(scratch: Path) -> None:
 
 
 @contextmanager
-def isolate_kernel_home(scratch: Path) -> Iterator[None]:
+def isolate_kernel_home(scratch: Path, variables: Optional[Mapping[str, str]] = None) -> Iterator[None]:
     """Give kernels a home under ``scratch``, because HOME may be read-only and a user's start-up files must not run."""
     packages = [entry for entry in sys.path if entry and Path(entry).exists()]  # folders and zip files
     overrides = {
@@ -163,6 +163,7 @@ def isolate_kernel_home(scratch: Path) -> Iterator[None]:
         "PYTHONPATH": os.pathsep.join(packages),
         # Suppresses debugpy's warning about frozen modules on stderr.
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        **(variables or {}),
     }
     previous = {name: os.environ.get(name) for name in overrides}
     os.environ.update(overrides)

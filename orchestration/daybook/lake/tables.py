@@ -10,11 +10,14 @@ A run without a name works on a development copy: it reads a published table unt
 from __future__ import annotations
 
 import getpass
+import os
 import re
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar, Union
 
 import pyarrow as pa
@@ -50,7 +53,8 @@ from daybook.lake.table_properties import (
     table_configuration,
 )
 from daybook.records.clock import TimeBreakdown
-from daybook.storage import Store, delta_options, describe_os_error, storage_write_error
+from daybook.settings import require_name
+from daybook.storage import Store, delta_options, describe_os_error, is_bucket, storage_write_error
 
 SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "control")
 PARTITION_COLUMN = "run_date"
@@ -73,9 +77,13 @@ class BatchSource:
     open: Callable[[], pa.RecordBatchReader]
 
 
+DEVELOPMENT_VARIABLE = "DAYBOOK_DEVELOPMENT"
+"""Environment variable with the name of another development copy than the user's."""
+
+
 def development_user() -> str:
-    """Return the name of this user's development copy."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", getpass.getuser())
+    """Return the name of this user's development copy, or that in ``DAYBOOK_DEVELOPMENT``."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", os.environ.get(DEVELOPMENT_VARIABLE) or getpass.getuser())
 
 
 class Lake:
@@ -399,6 +407,17 @@ class Lake:
         if delta is None and self.development and not own and not table.startswith("candidate."):
             delta = self._tables.get(f"{self.root}/{self._path(table)}", version)
         return delta
+
+
+def remove_development_copy(root: str, name: str) -> None:
+    """Remove all tables of a development copy, also those that a killed process has written in part."""
+    folder = f"dev/{require_name(name, 'a development copy')}"
+    if not is_bucket(root):
+        shutil.rmtree(Path(root) / folder, ignore_errors=True)
+        return
+    store = Store(root)
+    for key in store.keys(folder):
+        store.remove(key)
 
 
 def _date_partition(delta: DeltaTable, run_date: date) -> dict[str, object]:

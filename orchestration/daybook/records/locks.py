@@ -67,7 +67,7 @@ class DateLock:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         until = time.monotonic() + _GRACE_SECONDS
         looked_before = False
-        while not _try_lock(descriptor):
+        while not try_lock(descriptor):
             holder = _read_holder(self._path)
             # `find_lock_holder` locks the file for a moment. In that moment, the content is of an earlier holder.
             if (holder.is_alive and looked_before) or time.monotonic() > until:
@@ -116,7 +116,7 @@ def find_lock_holder(archive: str, run_date: date) -> Optional[LockHolder]:
     except FileNotFoundError:
         return None
     try:
-        return None if _try_lock(descriptor, shared=True) else _read_holder(path)
+        return None if try_lock(descriptor, shared=True) else _read_holder(path)
     finally:
         os.close(descriptor)
 
@@ -125,7 +125,8 @@ def _lock_path(archive: str, run_date: date) -> Path:
     return Path(archive) / "locks" / f"run_date={run_date.isoformat()}.lock"
 
 
-def _try_lock(descriptor: int, *, shared: bool = False) -> bool:
+def try_lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock an open file until its descriptor is closed, at the latest when the process ends; return whether that succeeded."""
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
