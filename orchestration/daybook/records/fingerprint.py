@@ -26,6 +26,8 @@ LOGIC_VERSION = 1
 input; ``tests/notebook/test_logic_version.py`` fails where that was forgotten."""
 FINGERPRINT_SETTINGS = ("timezone", "currency", "max_rejected_share", "tolerated_rejected_rows", "returns_count_on")
 """Settings that change numbers, or which numbers are published."""
+_PARAMETER_TAGS = frozenset({"parameters", "injected-parameters"})
+"""Tags of the cell that declares parameters, and of the one in which papermill assigns them."""
 _DESCRIPTIVE_SOURCE_KEYS = ("title", "licence", "calendar")
 """Keys of a source that change no row."""
 
@@ -105,16 +107,24 @@ def _digest(parts: list[Any]) -> str:
 def _notebook_code(name: str) -> Any:
     """Return the normalised code cells of a notebook, without its parameters."""
     path = project_root() / "notebooks" / f"{name}.ipynb"
-    if not path.is_file():
-        return None
+    return normalize_notebook(path.read_bytes()) if path.is_file() else None
+
+
+def normalize_notebook(content: bytes) -> Any:
+    """Return the normalised code cells of a notebook file, which are equal before and after it was executed.
+
+    Cells of parameters are left out. A file that is no notebook counts by its digest.
+    """
     try:
-        cells = [cell for cell in json.loads(path.read_bytes())["cells"] if cell["cell_type"] == "code"]
+        cells = [cell for cell in json.loads(content)["cells"] if cell["cell_type"] == "code"]
         # The format allows a source to be a text or a list of lines.
         return [
-            normalize_cell("".join(cell["source"])) for cell in cells if "parameters" not in cell["metadata"].get("tags", [])
+            normalize_cell("".join(cell["source"]))
+            for cell in cells
+            if _PARAMETER_TAGS.isdisjoint(cell["metadata"].get("tags", []))
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
-        return sha256(path.read_bytes())
+        return sha256(content)
 
 
 def normalize_cell(cell: str) -> Any:
