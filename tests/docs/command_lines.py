@@ -66,7 +66,8 @@ def parse(example: Example) -> str:
         if value is None:
             continue
         if parameter.metavar == "YYYY-MM-DD" or parameter.name in ("first", "last"):
-            assert isinstance(value, date), f"{parameter.name} is not parsed"
+            dates = value if parameter.multiple else [value]
+            assert all(isinstance(each, date) for each in dates), f"{parameter.name} is not parsed"
         if parameter.name == "env" and value not in list_environments() and f"params/{value}.yaml" not in example.page.text:
             raise click.UsageError(f"There is no params/{value}.yaml, and the page does not make it.")
         if parameter.name == "set_":

@@ -26,6 +26,7 @@ COMMANDS = {
     "quarantine": ("quarantine", "List and release rows in quarantine."),
     "sql": ("project", "Run a SELECT over the published tables."),
     "compare": ("compare", "Compare tables: development copy, two runs, or versions."),
+    "preview": ("preview", "Show what a change does on representative dates."),
     "lineage": ("lineage", "Show which columns a column is computed from."),
     "test": ("sql_tests", "Run the test cases of SQL cells."),
     "check": ("project", "Check params, contracts, notebooks and state machines."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment
 
@@ -12,12 +13,25 @@ from daybook.review import formats
 from daybook.review.table_diff import Comparison
 from daybook.storage import wrap_write_errors
 
+if TYPE_CHECKING:  # A preview imports what executes notebooks.
+    from daybook.review.preview import Preview
+
 
 def write_page(comparison: Comparison, path: Path, *, title: str) -> None:
     """Write the page of a comparison; ``title`` is the shop's title."""
+    _write(path, render_comparison(comparison, title=title))
+
+
+def write_preview_page(preview: Preview, path: Path, *, title: str) -> None:
+    """Write the page of a preview: that of its comparison, with the dates and their reasons."""
+    template = _environment().get_template("preview.html.j2")
+    _write(path, template.render(preview=preview, comparison=preview.comparison, title=title))
+
+
+def _write(path: Path, page: str) -> None:
     with wrap_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render_comparison(comparison, title=title), encoding="utf-8")
+        path.write_text(page, encoding="utf-8")
 
 
 def render_comparison(comparison: Comparison, *, title: str) -> str:
