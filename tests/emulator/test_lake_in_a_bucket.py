@@ -11,11 +11,13 @@ import pyarrow as pa
 import pytest
 
 from daybook.engines import DuckDBEngine
+from daybook.execution.development import temporary_copy
 from daybook.lake.publish import publish
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
 from daybook.review.comparison import compare_development_copy, compare_versions
 from daybook.settings import load_settings
+from daybook.storage import Store
 from tests.emulator.emulator import Account
 from tests.lake.tables import PAYMENTS, payments
 
@@ -25,9 +27,7 @@ DAY = date(2025, 11, 1)
 WRITERS, DATES = 4, 5
 WRITER = """
 import sys
-from datetime import date, timedelta
 import pyarrow as pa
-from daybook.lake.tables import Lake
 root, number, dates, first = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), date.fromisoformat(sys.argv[4])
 lake = Lake(root, run_id=f"writer-{number}")
 sys.stdin.readline()
@@ -103,3 +103,14 @@ def test_versions_in_a_bucket_are_compared(aws_account: Account) -> None:
     earlier = compare_versions(settings, "1", tables=["gold.payment_mix"])
     copy = compare_development_copy(settings, "ana")
     assert [(each.rows_before, each.changed) for each in (*earlier.tables, *copy.tables)] == [(2, 1), (1, 1)]
+
+
+def test_temporary_copy_is_removed_from_a_bucket(aws_account: Account, home: Path) -> None:
+    root = f"s3://{aws_account.new_bucket()}/lake"
+    rows = pa.table({"order_id": ["a"]})
+    Lake(root, run_id="one").replace_partition("bronze.orders", rows, DAY)
+    published = Store(root).keys()
+    with temporary_copy(root) as name:
+        Lake(root, development=name).replace_partition("bronze.orders", rows, DAY)
+        assert len(Store(root).keys()) > len(published)
+    assert Store(root).keys() == published
