@@ -45,8 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Return the folder of real shops' data (Olist, Online Retail): DAYBOOK_SHARED_DATA or ../shared/data."""
-    data_path = Path(os.environ.get("DAYBOOK_SHARED_DATA", project_root().parent / "shared" / "data"))
+    """Return the folder of real shops' data (Olist, Online Retail): DAYBOOK_SHARED_DATA or ../shared/data of the checkout."""
+    data_path = Path(os.environ.get("DAYBOOK_SHARED_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
     if not (data_path / "olist").is_dir() or not (data_path / "online_retail").is_dir():
         pytest.skip(f"REAL DATA IS MISSING: {data_path} has no olist/ and online_retail/; set DAYBOOK_SHARED_DATA")
     return data_path
