@@ -28,6 +28,7 @@ COMMANDS = {
     "compare": ("compare", "Compare tables: development copy, two runs, or versions."),
     "preview": ("preview", "Show what a change does on representative dates."),
     "lineage": ("lineage", "Show which columns a column is computed from."),
+    "review": ("review", "Describe a change in one Markdown comment."),
     "test": ("sql_tests", "Run the test cases of SQL cells."),
     "check": ("project", "Check params, contracts, notebooks and state machines."),
     "demo": ("project", "Generate the landing files of a demo shop."),

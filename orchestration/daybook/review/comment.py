@@ -1,0 +1,180 @@
+"""Write what a change does as Markdown for a comment on a pull request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Optional
+
+from daybook.contracts import LAYERS
+from daybook.lake.lineage.graph import split_column
+from daybook.privacy.secrets import SecretFinder
+from daybook.review.affected import Effect
+from daybook.review.changes import Changes
+from daybook.review.markdown import ABSENT_TEXT, Block, code, fence, join_blocks, plain, table
+from daybook.review.notebook_diff import CellChange
+from daybook.review.revisions import FileChange
+from daybook.review.yaml_diff import ABSENT, HIDDEN, KeyChange, KeyPath
+
+MARK = "<!-- daybook review -->"
+"""The first line of a comment, by which a later run finds and replaces it."""
+_GRAPH_NODES = 25
+"""Maximum number of nodes in a graph; a larger one is left out."""
+_CODE_FOLDERS = ("orchestration", "infra", "examples")
+
+
+def render_comment(changes: Changes) -> str:
+    """Return the comment, which has at most the characters that GitHub accepts."""
+    secrets = SecretFinder(os.environ)
+    blocks = [
+        Block(f"{MARK}\n## What this change does\n\n{_summarize(changes)}"),
+        *(Block(f"**Note:** {plain(each)}") for each in changes.unreadable.values()),
+        *_notebook_blocks(changes.notebooks, secrets),
+        *_params_blocks(changes.params, secrets),
+        *_effect_blocks(changes.effect),
+        *_file_blocks(changes.files),
+    ]
+    return join_blocks(blocks)
+
+
+def _summarize(changes: Changes) -> str:
+    revisions = changes.revisions
+    after = f"{code(revisions.after_name)} ({revisions.after[:7]})" if revisions.after else f"the {revisions.after_name}"
+    counted = [
+        (sum(map(len, changes.notebooks.values())), "changed cell"),
+        (len(changes.params), "changed contract or params file"),
+        (len(changes.files), "other changed file"),
+    ]
+    listed = ", ".join(_count(number, unit) for number, unit in counted if number) or "no difference"
+    affected = ", ".join(code(name) for name in dict.fromkeys(each.table for each in changes.effect.affected))
+    effect = (
+        f"Affected tables: {affected}." if affected else "By the SQL of the notebooks, no column of silver or gold is affected."
+    )
+    return f"From {code(revisions.before_name)} ({revisions.before[:7]}) to {after}: {listed}. {effect}"
+
+
+def _notebook_blocks(notebooks: dict[str, list[CellChange]], secrets: SecretFinder) -> Iterator[Block]:
+    if notebooks:
+        yield Block("### Notebooks\n\nSources of cells only.")
+    for path, cells in notebooks.items():
+        yield Block(f"#### {code(path)}")
+        for each in cells:
+            name = code(each.defines) or f"{each.kind} cell"
+            how = "moved" if each.moved else "added" if each.before is None else "removed" if each.after is None else "changed"
+            under = f"**{plain(_redact(each.heading, secrets))}** · " if each.heading else ""
+            lines = _redact("\n".join(each.lines()), secrets).splitlines()
+            yield fence(f"{under}{name} {how}", "diff", lines) if lines else Block(f"{under}{name} {how}")
+
+
+def _params_blocks(params: dict[str, list[KeyChange]], secrets: SecretFinder) -> Iterator[Block]:
+    if params:
+        yield Block("### Contracts and params")
+    for path, changes in params.items():
+        if not changes[0].path:
+            lines = _redact("\n".join(changes[0].lines()), secrets).splitlines()
+            yield fence(f"#### {code(path)} {'added' if changes[0].before is ABSENT else 'removed'}\n", "diff", lines)
+            continue
+        rows = [
+            (
+                _describe_key(path, each.path),
+                code(_redact(each.before_text, secrets)) or ABSENT_TEXT,
+                code(_redact(each.after_text, secrets)) or ABSENT_TEXT,
+            )
+            for each in changes
+        ]
+        yield table(["key", "before", "after"], rows, head=f"#### {code(path)}")
+
+
+def _describe_key(file: str, path: KeyPath) -> str:
+    """Return a key in words: the column or rule of a contract, then the keys within it."""
+    parts, words = list(path), []
+    if "/contracts/" in file and parts[:1] == ["schema"]:
+        # A contract of silver or gold has one table, which has the name of the file.
+        entity = parts[1:2] if "/landing/" in file else []
+        words += [f"entity {code(str(each))}" for each in entity]
+        parts = parts[2:]
+        for key, word in (("properties", "column"), ("quality", "rule")):
+            if parts[:1] == [key] and len(parts) > 1:
+                # A rule without a name is known by its number.
+                words.append(f"{word} {parts[1] + 1}" if isinstance(parts[1], int) else f"{word} {code(parts[1])}")
+                parts = parts[2:]
+    keys = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
+    return " · ".join([*words, *([code(keys)] if keys else [])])
+
+
+def _effect_blocks(effect: Effect) -> Iterator[Block]:
+    if not effect.affected and not effect.unread:
+        return
+    yield Block(
+        "### Affected columns\n\nColumns of silver and gold that read a change, directly or through other cells and tables. "
+        "Python cells and package code are not traced."
+    )
+    rows = []
+    for each in sorted(effect.affected, key=lambda each: LAYERS[::-1].index(each.table.split(".")[0])):
+        columns = ", ".join(map(code, each.columns)) or "all columns"
+        rows.append(
+            (
+                code(each.table),
+                columns,
+                *(", ".join(map(code, each_)) or ABSENT_TEXT for each_ in (each.values_from, each.decided_by)),
+            )
+        )
+    if rows:
+        yield table(["table", "columns", "values from", "decided by"], rows)
+    if effect.unread:
+        yield Block("\n".join(f"**Note:** {plain(each)}" for each in effect.unread))
+    graph = list(_graph_lines(effect))
+    if graph:
+        yield fence("", "mermaid", graph)
+
+
+def _graph_lines(effect: Effect) -> Iterator[str]:
+    """Yield a graph of the cells and tables from the changes to the affected tables; nothing if it is large."""
+    nodes = {
+        name: f"n{number}"
+        for number, name in enumerate(sorted({*effect.reads, *(n for names in effect.reads.values() for n in names)}))
+    }
+    if not nodes or len(nodes) > _GRAPH_NODES:
+        return
+    causes = {cause for each in effect.affected for cause in each.causes}
+    changed = {
+        name for name in nodes if name in causes or any(split_column(cause)[0] == name for cause in causes - nodes.keys())
+    }
+    yield "flowchart LR"
+    for name, node in nodes.items():
+        yield f'  {node}["{name}"]{":::changed" if name in changed else ""}'
+    for name, sources in effect.reads.items():
+        yield from (f"  {nodes[source]} --> {nodes[name]}" for source in sorted(sources))
+    yield "  classDef changed fill:#fff3c4,stroke:#9a6700,color:#1f2328"
+
+
+def _file_blocks(files: Sequence[FileChange]) -> Iterator[Block]:
+    if not files:
+        return
+    first = [each for each in files if each.path.split("/")[0] in _CODE_FOLDERS]
+    ordered = [*first, *(each for each in files if each not in first)]
+    rows = [(code(each.path), _signed(each.added, "+"), _signed(each.removed, "−")) for each in ordered]
+    block = table(["file", "lines added", "removed"], rows, right=["lines added", "removed"])
+    yield Block(
+        f"### Other files\n\n<details><summary>{_count(len(files), 'file')}</summary>\n\n{block.head}",
+        block.lines,
+        "\n</details>",
+    )
+
+
+def _signed(number: Optional[int], sign: str) -> str:
+    return "not text" if number is None else f"{sign}{number:,}" if number else "0"
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
+
+
+def _redact(text: str, secrets: SecretFinder) -> str:
+    """Return a text with secrets replaced."""
+    kept, position = [], 0
+    for start, end, _ in sorted(secrets.find(text)):
+        if end > position:
+            kept += [text[position:start], HIDDEN]
+            position = end
+    return "".join([*kept, text[position:]])
