@@ -20,13 +20,17 @@ def review(
             metavar="BASE..HEAD", help="Two revisions, as git diff takes them; BASE alone is compared with the working tree."
         ),
     ],
+    preview: Annotated[
+        Optional[Path], typer.Option("--preview", help="A file that `daybook preview --json` wrote.", metavar="FILE")
+    ] = None,
     output: Annotated[
         Optional[Path], typer.Option("--output", help="Write the comment to a file instead of printing it.", metavar="FILE")
     ] = None,
 ) -> None:
     """Describe a change in one Markdown comment for a pull request.
 
-    The comment has the changed cells, contracts and params, and the columns of silver and gold that they affect.
+    The comment has the changed cells, contracts and params, the columns of silver and gold that they affect, and the figures of
+    a preview.
     """
     try:
         import nbdime  # noqa: F401
@@ -35,9 +39,11 @@ def review(
 
     from daybook.review.changes import collect_changes
     from daybook.review.comment import render_comment
+    from daybook.review.figures import read_preview
     from daybook.review.revisions import parse_revisions
 
-    comment = render_comment(collect_changes(parse_revisions(revisions, project_root())))
+    changes = collect_changes(parse_revisions(revisions, project_root()))
+    comment = render_comment(changes, read_preview(preview) if preview else None)
     if output is None:
         print(comment, end="")
         return

@@ -20,7 +20,7 @@ from daybook.settings import list_files, read_yaml
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-_TRACED_KEYS = ("physicalType", "customProperties")
+_TRACED_KEYS = ("physicalType", "primaryKey")
 """Keys of a column in a contract that decide its values. Other keys describe or check them."""
 
 

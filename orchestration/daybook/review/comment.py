@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import Optional
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Optional
 
 from daybook.contracts import LAYERS
 from daybook.lake.lineage.graph import split_column
 from daybook.privacy.secrets import SecretFinder
 from daybook.review.affected import Effect
 from daybook.review.changes import Changes
-from daybook.review.markdown import ABSENT_TEXT, Block, code, fence, join_blocks, plain, table
+from daybook.review.figures import list_figures
+from daybook.review.formats import ABSENT
+from daybook.review.markdown import Block, code, fence, join_blocks, plain, table
 from daybook.review.notebook_diff import CellChange
 from daybook.review.revisions import FileChange
-from daybook.review.yaml_diff import ABSENT, HIDDEN, KeyChange, KeyPath
+from daybook.review.yaml_diff import HIDDEN, KeyChange, KeyPath
+
+if TYPE_CHECKING:
+    from daybook.review.preview import Preview
 
 MARK = "<!-- daybook review -->"
 """The first line of a comment, by which a later run finds and replaces it."""
@@ -23,12 +28,21 @@ _GRAPH_NODES = 25
 _CODE_FOLDERS = ("orchestration", "infra", "examples")
 
 
-def render_comment(changes: Changes) -> str:
-    """Return the comment, which has at most the characters that GitHub accepts."""
+def render_comment(changes: Changes, preview: Optional[Preview] = None) -> str:
+    """Return the comment, which has at most the characters that GitHub accepts.
+
+    Parameters
+    ----------
+    changes
+        The differences of the project's files.
+    preview
+        The differences of the figures, for the same change.
+    """
     secrets = SecretFinder(os.environ)
     blocks = [
         Block(f"{MARK}\n## What this change does\n\n{_summarize(changes)}"),
         *(Block(f"**Note:** {plain(each)}") for each in changes.unreadable.values()),
+        *list_figures(preview),
         *_notebook_blocks(changes.notebooks, secrets),
         *_params_blocks(changes.params, secrets),
         *_effect_blocks(changes.effect),
@@ -46,11 +60,11 @@ def _summarize(changes: Changes) -> str:
         (len(changes.files), "other changed file"),
     ]
     listed = ", ".join(_count(number, unit) for number, unit in counted if number) or "no difference"
-    affected = ", ".join(code(name) for name in dict.fromkeys(each.table for each in changes.effect.affected))
+    affected = _list_names(dict.fromkeys(each.table for each in changes.effect.affected))
     effect = (
-        f"Affected tables: {affected}." if affected else "By the SQL of the notebooks, no column of silver or gold is affected."
+        f"Affected tables: {affected}" if affected else "By the SQL of the notebooks, no column of silver or gold is affected"
     )
-    return f"From {code(revisions.before_name)} ({revisions.before[:7]}) to {after}: {listed}. {effect}"
+    return f"From {code(revisions.before_name)} ({revisions.before[:7]}) to {after}: {listed}. {effect}."
 
 
 def _notebook_blocks(notebooks: dict[str, list[CellChange]], secrets: SecretFinder) -> Iterator[Block]:
@@ -72,13 +86,13 @@ def _params_blocks(params: dict[str, list[KeyChange]], secrets: SecretFinder) ->
     for path, changes in params.items():
         if not changes[0].path:
             lines = _redact("\n".join(changes[0].lines()), secrets).splitlines()
-            yield fence(f"#### {code(path)} {'added' if changes[0].before is ABSENT else 'removed'}\n", "diff", lines)
+            yield fence(f"#### {code(path)} {changes[0].kind}\n", "diff", lines)
             continue
         rows = [
             (
                 _describe_key(path, each.path),
-                code(_redact(each.before_text, secrets)) or ABSENT_TEXT,
-                code(_redact(each.after_text, secrets)) or ABSENT_TEXT,
+                code(_redact(each.before_text, secrets)) or ABSENT,
+                code(_redact(each.after_text, secrets)) or ABSENT,
             )
             for each in changes
         ]
@@ -107,18 +121,17 @@ def _effect_blocks(effect: Effect) -> Iterator[Block]:
         return
     yield Block(
         "### Affected columns\n\nColumns of silver and gold that read a change, directly or through other cells and tables. "
-        "Python cells and package code are not traced."
+        "What decides a column chooses its rows or values and is no part of them. Python cells and package code are not traced."
     )
-    rows = []
-    for each in sorted(effect.affected, key=lambda each: LAYERS[::-1].index(each.table.split(".")[0])):
-        columns = ", ".join(map(code, each.columns)) or "all columns"
-        rows.append(
-            (
-                code(each.table),
-                columns,
-                *(", ".join(map(code, each_)) or ABSENT_TEXT for each_ in (each.values_from, each.decided_by)),
-            )
+    rows = [
+        (
+            code(each.table),
+            _list_names(each.columns) or "all columns",
+            _list_names(each.values_from) or ABSENT,
+            _list_names(each.decided_by) or ABSENT,
         )
+        for each in sorted(effect.affected, key=lambda each: LAYERS[::-1].index(each.table.split(".")[0]))
+    ]
     if rows:
         yield table(["table", "columns", "values from", "decided by"], rows)
     if effect.unread:
@@ -130,19 +143,18 @@ def _effect_blocks(effect: Effect) -> Iterator[Block]:
 
 def _graph_lines(effect: Effect) -> Iterator[str]:
     """Yield a graph of the cells and tables from the changes to the affected tables; nothing if it is large."""
-    nodes = {
-        name: f"n{number}"
-        for number, name in enumerate(sorted({*effect.reads, *(n for names in effect.reads.values() for n in names)}))
-    }
-    if not nodes or len(nodes) > _GRAPH_NODES:
+    names = sorted(effect.reads.keys() | {name for read in effect.reads.values() for name in read})
+    if not names or len(names) > _GRAPH_NODES:
         return
+    nodes = {name: f"n{number}" for number, name in enumerate(names)}
     causes = {cause for each in effect.affected for cause in each.causes}
     changed = {
         name for name in nodes if name in causes or any(split_column(cause)[0] == name for cause in causes - nodes.keys())
     }
     yield "flowchart LR"
     for name, node in nodes.items():
-        yield f'  {node}["{name}"]{":::changed" if name in changed else ""}'
+        label = name.replace('"', "#quot;")
+        yield f'  {node}["{label}"]{":::changed" if name in changed else ""}'
     for name, sources in effect.reads.items():
         yield from (f"  {nodes[source]} --> {nodes[name]}" for source in sorted(sources))
     yield "  classDef changed fill:#fff3c4,stroke:#9a6700,color:#1f2328"
@@ -160,6 +172,10 @@ def _file_blocks(files: Sequence[FileChange]) -> Iterator[Block]:
         block.lines,
         "\n</details>",
     )
+
+
+def _list_names(names: Iterable[str]) -> str:
+    return ", ".join(map(code, names))
 
 
 def _signed(number: Optional[int], sign: str) -> str:

@@ -6,10 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-MAX_CHARACTERS = 65_536
-"""The maximum length of a comment on GitHub."""
-ABSENT_TEXT = "–"
-"""The text of a table's cell without a value."""
+MAX_CHARACTERS = 65_000
+"""Maximum length of a comment. GitHub's is 65,536; the rest is for a note that a workflow adds."""
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&-])")
 _MAX_CODE = 300
 """Maximum length of inline code."""

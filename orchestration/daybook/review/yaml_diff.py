@@ -31,6 +31,11 @@ class KeyChange:
     after: Any
 
     @property
+    def kind(self) -> str:
+        """What happened to the key: ``added``, ``removed`` or ``changed``."""
+        return "added" if self.before is ABSENT else "removed" if self.after is ABSENT else "changed"
+
+    @property
     def before_text(self) -> str:
         """The value before as YAML on one line, without secrets; empty if the key did not exist."""
         return _format_value(self.path, self.before)
