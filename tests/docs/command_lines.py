@@ -34,7 +34,7 @@ def examples(*pages: Page) -> Iterator[Example]:
     for page in pages or PROSE:
         for block in page.blocks("bash", "console"):
             for line in block.replace("\\\n", " ").splitlines():
-                words = shlex.split(re.sub(r"\s(\|\||&&|\|)\s.*", "", line), comments=True)
+                words = shlex.split(re.sub(r"\s(\|\||&&|\||>)\s.*", "", line), comments=True)
                 if words:
                     yield Example(page, line, tuple(words))
 
