@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -39,6 +39,7 @@ def test_long_code_is_cut() -> None:
     assert code("x" * 400) == f"`{'x' * 300}…`"
 
 
+@settings(max_examples=40)
 @given(LINES)
 def test_code_block_holds_its_lines(lines: list[str]) -> None:
     (token,) = PARSER.parse(fence("", "diff", [f"+{line}" for line in lines]).render())
@@ -46,6 +47,7 @@ def test_code_block_holds_its_lines(lines: list[str]) -> None:
     assert token.content == "".join(f"+{line}\n" for line in lines)
 
 
+@settings(max_examples=40)
 @given(st.lists(LINES, max_size=8), st.integers(200, 2000))
 def test_joined_blocks_fit_and_fences_close(parts: list[list[str]], limit: int) -> None:
     blocks = [fence(f"part {number}", "diff", [f"+{line}" for line in lines]) for number, lines in enumerate(parts)]

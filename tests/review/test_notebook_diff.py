@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -69,6 +69,7 @@ def test_definition_is_the_name_after_the_magic() -> None:
 SOURCES = st.lists(st.sampled_from(["# A", "## B\ntext", "x = 1", "x = 2", QUERY, QUERY.replace("sum", "max"), ""]), max_size=7)
 
 
+@settings(max_examples=40)
 @given(SOURCES, SOURCES, st.booleans())
 def test_changes_turn_one_notebook_into_the_other(before: list[str], after: list[str], ids: bool) -> None:
     changes = diff_notebooks(notebook(*before, ids=ids), notebook(*after, ids=ids))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daybook.review.yaml_diff import KeyPath, diff_values
@@ -49,6 +49,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(VALUES, VALUES)
 def test_only_different_values_have_differences(before: Any, after: Any) -> None:
     assert list(diff_values(before, before)) == []
