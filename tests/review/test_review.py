@@ -106,12 +106,29 @@ def test_changed_setting_affects_the_cells_that_read_it(repository: Repository, 
     assert '["$returns_count_on"]:::changed' in affected
 
 
-def test_changed_mapping_affects_the_columns_it_fills(repository: Repository, review: RunCommand) -> None:
-    repository.replace("params/sources/demo.yaml", "        status: status", "        status: upper(status)")
+@pytest.mark.parametrize(
+    ("source", "entity", "old", "new"),
+    [
+        ("demo", "orders", "        status: status", "        status: upper(status)"),
+        ("online_retail", "invoices", "InvoiceNo LIKE 'C%' THEN 'cancelled'", "InvoiceNo LIKE 'C%' THEN 'adjustment'"),
+    ],
+)
+def test_changed_mapping_affects_the_columns_it_fills(
+    repository: Repository, review: RunCommand, source: str, entity: str, old: str, new: str
+) -> None:
+    repository.replace(f"params/sources/{source}.yaml", old, new)
     _, comment, _ = review("HEAD")
-    assert "| `mapping.orders.orders.columns.status` | `status` | `upper(status)` |" in comment
+    assert f"#### `params/sources/{source}.yaml`" in comment
+    assert f"| `mapping.orders.{entity}.columns.status` | `" in comment
     assert "| `silver.orders` | `status` | `mapped.orders.status` | – |" in comment
     assert "| `gold.payment_mix` | all columns | – | `mapped.orders.status` |" in comment
+
+
+def test_changed_condition_of_a_mapping_affects_its_tables(repository: Repository, review: RunCommand) -> None:
+    repository.replace("params/sources/online_retail.yaml", "where: CustomerID IS NOT NULL", "where: CustomerID <> '0'")
+    _, comment, _ = review("HEAD")
+    assert "| `mapping.customers.invoices.where` | `CustomerID IS NOT NULL` | `CustomerID <> '0'` |" in comment
+    assert "| `silver.customers` | `customer_key`, `country`, " in comment
 
 
 def test_secrets_never_appear(repository: Repository, review: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
