@@ -84,7 +84,13 @@ def test_changed_query_affects_columns(
     ],
 )
 def test_layout_comments_and_order_affect_nothing(contracts: dict[str, Table], name: str, old: str, new: str) -> None:
-    assert affected(effect_of(contracts, {name: (old, new)})) == {}
+    effect = effect_of(contracts, {name: (old, new)})
+    assert affected(effect) == {}
+    assert effect.same_queries == ({("a.ipynb", name)} if "ORDER BY" not in new else set())
+
+
+def test_changed_query_is_not_the_same(contracts: dict[str, Table]) -> None:
+    assert effect_of(contracts, {"base": ("lower", "upper")}).same_queries == set()
 
 
 def test_setting_affects_the_queries_that_read_it(contracts: dict[str, Table]) -> None:

@@ -232,6 +232,13 @@ def test_project_in_a_folder_of_a_repository_is_compared(
     assert "elsewhere" not in comment
 
 
+def test_layout_of_a_query_is_no_change_of_it(repository: Repository, review: RunCommand) -> None:
+    repository.replace_in_cell("4_aggregate", "SELECT * FROM touched_orders", "SELECT *  FROM touched_orders")
+    _, comment, _ = review("HEAD")
+    assert "**The lines and orders of those dates** · `counted` changed, with the same query\n```diff" in comment
+    assert "no column of silver or gold is affected" in comment
+
+
 def test_new_table_is_affected_as_a_whole(repository: Repository, review: RunCommand) -> None:
     contract = (repository.root / "params/contracts/gold/payment_mix.yaml").read_text(encoding="utf-8")
     repository.write("params/contracts/gold/method_mix.yaml", contract.replace("payment_mix", "method_mix"))

@@ -55,6 +55,8 @@ class Effect:
     affected: list[Affected] = field(default_factory=list)
     reads: dict[str, set[str]] = field(default_factory=dict)
     """What each cell between a cause and an affected table reads, by name."""
+    same_queries: set[tuple[str, str]] = field(default_factory=set)
+    """Notebook and name of changed cells whose query is the same but for layout and comments."""
     unread: list[str] = field(default_factory=list)
     """Sentences about queries whose lineage cannot be read."""
 
@@ -88,8 +90,10 @@ def trace_effect(
     for notebook, cells in after.items():
         reader = _NotebookReader(contracts, causes)
         for name, sql in cells.items():
+            earlier = before.get(notebook, {}).get(name)
             try:
-                reader.add(name, sql, before.get(notebook, {}).get(name), settings)
+                if not reader.add(name, sql, earlier, settings) and sql != earlier:
+                    effect.same_queries.add((notebook, name))
             except SqlglotError as error:
                 effect.unread.append(f"The query of {name} cannot be parsed ({str(error).splitlines()[0].rstrip('.')}).")
         for name, names in reader.reads.items():
@@ -118,21 +122,27 @@ class _NotebookReader:
         self.reads: dict[str, set[str]] = {}
         self._reader: Optional[LineageReader] = None
 
-    def add(self, name: str, sql: str, before: Optional[str], settings: Collection[str]) -> None:
-        """Add a cell; mark where it differs from the query before, and where it reads a changed setting."""
+    def add(self, name: str, sql: str, before: Optional[str], settings: Collection[str]) -> bool:
+        """Add a cell; mark where it differs from the query before, and where it reads a changed setting.
+
+        Returns whether the queries differ.
+        """
         query = _parse(sql)
         reads = {_table_name(each) for each in query.find_all(exp.Table)} - {each.alias for each in query.find_all(exp.CTE)}
         marker = self._marker(name)
-        if before is None:
+        earlier = None if before is None else _parse(before)
+        differs = earlier != query
+        if earlier is None:
             _mark_rows(query, marker)
         else:
-            _mark_changes(_parse(before), query, marker)
+            _mark_changes(earlier, query, marker)
         for each in list(query.find_all(exp.Placeholder)):
             if each.name in settings:
                 reads.add(f"${each.name}")
                 each.replace(self._marker(f"${each.name}"))
         self.queries[name] = query
         self.reads[name] = reads
+        return differs
 
     def lineage_of(self, name: str) -> dict[str, Any]:
         """Return the lineage of a table, with that of its derived columns."""

@@ -43,7 +43,7 @@ def render_comment(changes: Changes, preview: Optional[Preview] = None) -> str:
         Block(f"{MARK}\n## What this change does\n\n{_summarize(changes)}"),
         *(Block(f"**Note:** {plain(each)}") for each in changes.unreadable.values()),
         *list_figures(preview),
-        *_notebook_blocks(changes.notebooks, secrets),
+        *_notebook_blocks(changes, secrets),
         *_params_blocks(changes.params, secrets),
         *_effect_blocks(changes.effect),
         *_file_blocks(changes.files),
@@ -67,17 +67,23 @@ def _summarize(changes: Changes) -> str:
     return f"From {code(revisions.before_name)} ({revisions.before[:7]}) to {after}: {listed}. {effect}."
 
 
-def _notebook_blocks(notebooks: dict[str, list[CellChange]], secrets: SecretFinder) -> Iterator[Block]:
-    if notebooks:
+def _notebook_blocks(changes: Changes, secrets: SecretFinder) -> Iterator[Block]:
+    if changes.notebooks:
         yield Block("### Notebooks\n\nSources of cells only.")
-    for path, cells in notebooks.items():
+    for path, cells in changes.notebooks.items():
         yield Block(f"#### {code(path)}")
         for each in cells:
-            name = code(each.defines) or f"{each.kind} cell"
-            how = "moved" if each.moved else "added" if each.before is None else "removed" if each.after is None else "changed"
-            under = f"**{plain(_redact(each.heading, secrets))}** · " if each.heading else ""
+            title = _describe_cell(each, secrets)
+            if (path, each.defines) in changes.effect.same_queries:
+                title += ", with the same query"
             lines = _redact("\n".join(each.lines()), secrets).splitlines()
-            yield fence(f"{under}{name} {how}", "diff", lines) if lines else Block(f"{under}{name} {how}")
+            yield fence(title, "diff", lines) if lines else Block(title)
+
+
+def _describe_cell(cell: CellChange, secrets: SecretFinder) -> str:
+    under = f"**{plain(_redact(cell.heading, secrets))}** · " if cell.heading else ""
+    how = "moved" if cell.moved else "added" if cell.before is None else "removed" if cell.after is None else "changed"
+    return f"{under}{code(cell.defines) or f'{cell.kind} cell'} {how}"
 
 
 def _params_blocks(params: dict[str, list[KeyChange]], secrets: SecretFinder) -> Iterator[Block]:
