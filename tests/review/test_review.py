@@ -42,6 +42,7 @@ def test_commits_are_compared_without_the_working_tree(repository: Repository, r
     repository.replace("params/local.yaml", "currency: EUR", "currency: USD")
     _, comment, _ = review("main~1..main")
     assert f"to `main` ({head[:7]}): 1 changed cell." in comment
+    assert f"to `{head[:7]}`: 1 changed cell." in review(f"main~1..{head}")[1]
     assert "currency" not in comment
     _, comment, _ = review("main")
     assert "| `currency` | `EUR` | `USD` |" in comment

@@ -53,7 +53,8 @@ def render_comment(changes: Changes, preview: Optional[Preview] = None) -> str:
 
 def _summarize(changes: Changes) -> str:
     revisions = changes.revisions
-    after = f"{code(revisions.after_name)} ({revisions.after[:7]})" if revisions.after else f"the {revisions.after_name}"
+    before = _describe_commit(revisions.before_name, revisions.before)
+    after = _describe_commit(revisions.after_name, revisions.after) if revisions.after else f"the {revisions.after_name}"
     counted = [
         (sum(map(len, changes.notebooks.values())), "changed cell"),
         (len(changes.params), "changed contract or params file"),
@@ -64,7 +65,13 @@ def _summarize(changes: Changes) -> str:
     effect = (
         f"Affected tables: {affected}" if affected else "By the SQL of the notebooks, no column of silver or gold is affected"
     )
-    return f"From {code(revisions.before_name)} ({revisions.before[:7]}) to {after}: {listed}. {effect}."
+    return f"From {before} to {after}: {listed}. {effect}."
+
+
+def _describe_commit(name: str, commit: str) -> str:
+    """Return a revision as the user named it, with the short id of its commit."""
+    short = commit[:7]
+    return code(short) if commit.startswith(name) else f"{code(name)} ({short})"
 
 
 def _notebook_blocks(changes: Changes, secrets: SecretFinder) -> Iterator[Block]:
