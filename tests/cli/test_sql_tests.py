@@ -139,7 +139,10 @@ def test_rejected_run_becomes_a_case_for_each_reason(call: Call, quarantine: Set
     stage = attempt_record("validate", "REJECTED")
     write_run(quarantine, stage)
     assert call("test", "--from-run", RUN_ID, "--to", str(path))[0] == 0
-    assert [each.name for each in read_cases(path)] == ["ordered_at is a timestamp", "status is an accepted value"]
+    assert [each.name for each in read_cases(path)] == [
+        "orders: ordered_at is a timestamp",
+        "orders: status is an accepted value",
+    ]
 
 
 def test_run_rejected_for_gold_becomes_a_sample(call: Call, home: Path, tmp_path: Path) -> None:

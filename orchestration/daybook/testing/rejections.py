@@ -71,11 +71,10 @@ def record_rejected_run(settings: Settings, run_id: str, *, rows: int) -> list[C
         raise UsageError(f"The run {run_id} ended as {record.outcome}; only a REJECTED run can be recorded.")
     run_date, stage = run_date_of(run_id), refused[-1].stage
     if stage == "validate":
-        by_rules = {each.rules: each for each in reversed(list_quarantined_rows(settings, run_date=run_date))}
+        quarantined = reversed(list_quarantined_rows(settings, run_date=run_date))
+        by_rules = {(each.entity, each.rules): each for each in quarantined if SPLIT_RULE_NAME not in each.rules}
         engine = LandingEngine(settings)
-        cases = [
-            _record_row(settings, engine, each) for rules, each in sorted(by_rules.items()) if SPLIT_RULE_NAME not in rules
-        ]
+        cases = [_record_row(settings, engine, row) for _, row in sorted(by_rules.items())]
     else:
         about = [each.about.partition(":")[0] for each in refused[-1].details.refused]
         tables = dict.fromkeys(name for name in about if name in load_tables(LAYERS[-1]))
@@ -96,7 +95,7 @@ def _record_row(settings: Settings, engine: LandingEngine, row: QuarantinedRow) 
         notebook=notebook_name("validate"),
         table=f"rejected.{row.entity}",
         parameters={"run_date": row.run_date.isoformat()},
-        name="; ".join(row.rules),
+        name=f"{row.entity}: {'; '.join(row.rules)}",
         expect=[{"_reasons": "; ".join(row.rules)}],
     )
 
@@ -118,16 +117,19 @@ def _record_row(settings: Settings, engine: LandingEngine, row: QuarantinedRow) 
 
 def _choose_values(engine: LandingEngine, row: QuarantinedRow, count_differences: Callable[[Row], int]) -> tuple[Row, int]:
     """Return values by column, each the most general one with which the row breaks its rules, and how many rules differ."""
-    contract = engine.source.contracts[row.entity]
     columns = engine.source.entities[row.entity].columns
-    ids = {item.name for item in contract.properties if item.primaryKey or item.relationships}
+    texts = {
+        item.name
+        for item in engine.source.contracts[row.entity].properties
+        if item.logicalType == "string" and not any(rule.arguments.validValues for rule in item.quality)
+    }
     values: Row = {name: _placeholder(column.pii) if column.pii else row.values.get(name) for name, column in columns.items()}
     least = count_differences(values)
     for name, own in list(values.items()):
         options: list[Optional[str]] = [None]
         if columns[name].pii:
-            options += [_INVALID_TEXT]
-        elif own is not None and name in ids:
+            options += [_INVALID_TEXT] if least else []
+        elif own is not None and name in texts:
             options += [f"{name[0]}1", re.sub(r"\d", "0", own)]
         for option in options if own is not None else ():
             differences = count_differences({**values, name: option})
