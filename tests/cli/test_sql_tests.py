@@ -161,7 +161,8 @@ def test_run_rejected_for_gold_becomes_a_sample(call: Call, home: Path, tmp_path
     [
         (["--record", "gold.daily_sales"], "--record needs the business date"),
         (["--record", "gold.daily_sales", "--from-run", RUN_ID], "Give one of --record, --from-quarantine and --from-run"),
-        (["--date", "2025-11-30"], "--date, --to and --set are for --record"),
+        (["--date", "2025-11-30"], "--date, --to, --env and --set are for --record"),
+        (["--env", "online_retail"], "a file of cases names its env"),
         (["--from-quarantine", f"{FILE}:8"], f"No row in quarantine is '{FILE}:8'"),
         (["--from-run", "daily-2025-11-30-2"], "daily-2025-11-30-2"),
     ],

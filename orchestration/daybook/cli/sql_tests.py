@@ -48,8 +48,11 @@ def test(
     """
     sources = [each for each in (table, place, run_id) if each]
     if not sources:
-        if day or to or set_:
-            raise UsageError("--date, --to and --set are for --record, --from-quarantine and --from-run; add one of them.")
+        if day or to or set_ or env != "local":
+            raise UsageError(
+                "--date, --to, --env and --set are for --record, --from-quarantine and --from-run; "
+                "a file of cases names its env."
+            )
         _run(files or [], name or "", as_json)
         return
     if len(sources) > 1 or files:

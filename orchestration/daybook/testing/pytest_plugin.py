@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
 
+from daybook.errors import DaybookError
 from daybook.testing.case import Case, read_cases
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class CaseFile(pytest.File):
     def collect(self) -> Iterator[CaseItem]:
         for case in read_cases(self.path):
             yield CaseItem.from_parent(self, name=case.name, case=case)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
+        """Return the sentence of an error in the file instead of a traceback."""
+        return str(excinfo.value) if isinstance(excinfo.value, DaybookError) else super().repr_failure(excinfo)
 
 
 class CaseItem(pytest.Item):

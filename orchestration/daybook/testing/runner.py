@@ -139,7 +139,7 @@ class NotebookEngine:
         self._queries: dict[str, str] = {}
         """The queries that are defined, by name. The next case defines only what differs."""
         self._inputs: dict[str, bool] = {}
-        """Whether an input has rows, by name."""
+        """The registered inputs, and whether they have rows."""
 
     def compute(self, table: str, given: Mapping[str, pa.Table], values: Mapping[str, Any]) -> pa.Table:
         """Return the rows of a table, cast to its contract if it has one.
@@ -212,11 +212,13 @@ class NotebookEngine:
         queries, inputs = self.cells.needed_for(name, values, given)
         for each in inputs - set(given):
             schema = input_schema(each)
-            if schema is not None and self._inputs.get(each, True):  # The engine names a table that does not exist.
+            # Without a schema the engine finds that there is no such table.
+            if schema is not None and self._inputs.get(each, True):
                 self._engine.register(each, schema.empty_table())
                 self._inputs[each] = False
         for each, sql in queries.items():
-            if self._queries.get(each, sql) != sql or self._inputs.pop(each, None) is not None:
+            was_input = self._inputs.pop(each, None) is not None
+            if was_input or self._queries.get(each, sql) != sql:
                 self._forget(each)
             if each not in self._queries:
                 self._engine.define(each, sql)
