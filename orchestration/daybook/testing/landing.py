@@ -34,7 +34,7 @@ class LandingEngine:
     def __init__(self, settings: Settings) -> None:
         self.source = load_source(settings.source)
         self.zone = ZoneInfo(settings.timezone)
-        self._engine = DuckDBEngine(Lake("memory:///cases"), settings.timezone)
+        self._engine = DuckDBEngine(Lake("memory:///cases"), settings.timezone, threads=1)
         self._typed: dict[str, pa.Table] = {}
         """The rows that are typed, by entity."""
 
