@@ -82,6 +82,8 @@ def test_copy_of_a_killed_process_is_removed(lake: Path, home: Path) -> None:
     name = leave_copy_of_killed_process(lake)
     assert f"dev/{name}/gold/sales/rows.parquet" in list_files(lake)
     with temporary_copy(str(home / "another lake")):
+        assert f"dev/{name}/gold/sales/rows.parquet" in list_files(lake)
+    with temporary_copy(str(lake)):
         assert list_files(lake) == PUBLISHED
     assert list((home / "previews").iterdir()) == []
 

@@ -78,6 +78,13 @@ def test_later_run_replaces_a_restatement() -> None:
     assert "a day with returns" in absent(*days)
 
 
+def test_redacted_figures_count_as_none() -> None:
+    redacted = "[redacted:phone]"
+    assert "a day with returns" in absent(
+        make_day(MONDAY, summary={"returned": redacted}, restated={redacted: {"returned": 1}})
+    )
+
+
 @pytest.mark.parametrize("closed", [make_day(SUNDAY, 0), make_day(SUNDAY, 0, outcome="SKIPPED")])
 def test_day_without_rows_is_closed(closed: RecordedDay) -> None:
     assert reasons(make_day(MONDAY), closed)[SUNDAY] == "a closed day (no rows)"

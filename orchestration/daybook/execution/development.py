@@ -31,12 +31,12 @@ from daybook.settings import Settings, daybook_home
 def temporary_copy(lake: str, *, keep: bool = False) -> Iterator[str]:
     """Give the name of a development copy of a lake that no other process has, and remove the copy at the end.
 
-    A locked file on this machine names the lake and the copy. The lock ends with the process, so the next call finds the copies
-    of killed processes and removes them. With ``keep`` the copy stays.
+    A locked file on this machine names the lake and the copy. The lock ends with the process, so the next call for the lake
+    finds the copies of killed processes and removes them. With ``keep`` the copy stays.
     """
     folder = _copies_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned_copies(folder)
+    _remove_abandoned_copies(folder, lake)
     name = f"preview-{uuid.uuid4().hex[:12]}"
     file = folder / f"{name}.json"
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -109,8 +109,8 @@ def _scratch_folder(name: str) -> Path:
     return folder
 
 
-def _remove_abandoned_copies(folder: Path) -> None:
-    """Remove the copies of processes of this machine that have ended without doing so."""
+def _remove_abandoned_copies(folder: Path, lake: str) -> None:
+    """Remove the copies of a lake whose processes, on this machine, have ended without doing so."""
     for file in folder.glob("*.json"):
         try:
             descriptor = os.open(file, os.O_RDWR)
@@ -118,9 +118,8 @@ def _remove_abandoned_copies(folder: Path) -> None:
             continue
         try:
             # A file without content belongs to a process that has not locked it yet.
-            if try_lock(descriptor) and (content := file.read_bytes()):
-                abandoned = json.loads(content)
-                _remove_copy(file, abandoned["lake"], abandoned["copy"])
+            if try_lock(descriptor) and (content := file.read_bytes()) and json.loads(content)["lake"] == lake:
+                _remove_copy(file, lake, json.loads(content)["copy"])
         except FileNotFoundError:
             pass
         finally:

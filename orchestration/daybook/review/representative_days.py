@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from statistics import median_low
 from typing import Any, Optional
 
@@ -66,7 +67,7 @@ class RepresentativeDays:
 def read_days(archive: Archive, dates: Optional[Sequence[date]] = None) -> list[RecordedDay]:
     """Return the recorded runs of business dates, oldest first; by default of the newest year of dates."""
     with ThreadPoolExecutor(_READ_THREADS) as readers:
-        wanted = sorted(dates or archive.run_dates()[-_MAX_DATES:])
+        wanted = sorted(set(dates) if dates else archive.run_dates()[-_MAX_DATES:])
         histories = readers.map(lambda day: read_runs_of_date(archive, day), wanted)
         return [RecordedDay(day, runs) for day, runs in zip(wanted, histories) if runs]
 
@@ -135,10 +136,14 @@ def _collect_figures(days: Iterable[RecordedDay]) -> dict[date, dict[str, Any]]:
         if run.summary:
             figures[run_date_of(run.run_id)] = dict(run.summary)
         for each in (restated for stage in run.stages for restated in stage.details.restated):
-            figures.setdefault(date.fromisoformat(each.business_date), {}).update(each.after or {})
+            with suppress(ValueError):  # A redacted date.
+                figures.setdefault(date.fromisoformat(each.business_date), {}).update(each.after or {})
     return figures
 
 
 def _to_decimal(figure: object) -> Decimal:
-    """Return a figure of a record, which is a number or money as text; 0 for none."""
-    return Decimal(str(figure or 0))
+    """Return a figure of a record, which is a number or money as text; 0 for none, or if it was redacted."""
+    try:
+        return Decimal(str(figure or 0))
+    except InvalidOperation:
+        return Decimal(0)
