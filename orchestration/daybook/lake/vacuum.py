@@ -142,7 +142,10 @@ def apply_vacuum(plan: VacuumPlan) -> None:
 
 
 def find_pinned_versions(records: Iterable[RunRecord], *, since: datetime) -> dict[str, frozenset[int]]:
-    """Return by table the versions that runs, of which any stage began since then, have read, written or computed from."""
+    """Return by table the versions that runs, of which any stage began since then, have read, written or computed from.
+
+    Also those before what they have written, which a rollback restores.
+    """
     pinned: dict[str, set[int]] = {}
     for record in records:
         if record.outcome != "RUNNING" and _last_started_at(record) < since:
@@ -151,6 +154,8 @@ def find_pinned_versions(records: Iterable[RunRecord], *, since: datetime) -> di
             for versions in (attempt.tables_read, attempt.tables_written, attempt.details.snapshot):
                 for table, version in versions.items():
                     pinned.setdefault(table, set()).add(version)
+            for table, version in attempt.tables_written.items():
+                pinned[table].add(max(version - 1, 0))
     return {table: frozenset(versions) for table, versions in pinned.items()}
 
 
