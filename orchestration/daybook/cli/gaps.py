@@ -104,6 +104,9 @@ def _format_summary(found: GapReport, options: str, since: Optional[date], until
     rejected = next((gap.run_id for gap in found.gaps if gap.reason == "rejected"), None)
     if rejected:
         return f"{text} Correct the data, or read `daybook show {options} {rejected}` and approve it."
+    if all(gap.reason == "rolled back" for gap in found.gaps):
+        again = f"daybook run {options} --date {found.gaps[0].run_date}"
+        return f"{text} Correct the data or the notebook, then run each date: `{again}`."
     if any(gap.change and gap.change.withdrawn for gap in found.gaps):
         return f"{text} Deliver the files again; a run without them would fail or lose rows."
     return f"{text} Run them again where the change matters: `{catch_up} --stale`."

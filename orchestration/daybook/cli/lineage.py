@@ -23,7 +23,7 @@ def lineage(
     as_json: JsonOption = False,
     run_id: Annotated[Optional[str], typer.Option("--run", help="Lineage of this run.", metavar="RUN_ID")] = None,
 ) -> None:
-    """Show which columns of silver and bronze a column comes from, according to the newest run."""
+    """Show which columns of silver and bronze a column comes from, according to the newest run that was not rolled back."""
     table, column = split_column(name) if name.count(".") > 1 else (name, "")
     record = _find_lineage_run(Archive(load_command_settings(env, set_).archive), table, run_id)
     known = record.lineage or {}
@@ -38,14 +38,14 @@ def lineage(
         values = [source for source, kinds in sources.items() if is_direct(kinds)]
         rows.append((each, "\n".join(values), "\n".join(source for source in sources if source not in values)))
     print_table(["column", "values from", "decided by"], rows)
-    print(f"Lineage of the run {record.run_id}.")
+    print(f"Lineage of the run {record.run_id}{', which was rolled back' if record.rolled_back else ''}.")
 
 
 def _find_lineage_run(archive: Archive, table: str, run_id: Optional[str]) -> RunRecord:
-    """Return the run of the newest business date, or the given one, that has the lineage of a table."""
+    """Return the run of the newest business date that has the lineage of a table and was not rolled back, or the given run."""
     for each in [run_id] if run_id else reversed(archive.run_ids()):
         record = archive.run(each)
-        if table in (record.lineage or {}):
+        if table in (record.lineage or {}) and (run_id or not record.rolled_back):
             return record
     raise UsageError(
         f"{run_id or 'No run'} has {'no' if run_id else 'the'} lineage of {table}; name a silver or gold table or one of its "

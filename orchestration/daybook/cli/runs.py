@@ -141,7 +141,7 @@ def runs(env: EnvOption = "local", set_: SetOption = None, as_json: JsonOption =
         (
             record.run_id,
             str(record.run_date),
-            style_outcome(record.outcome),
+            style_outcome("ROLLED BACK" if record.rolled_back else record.outcome),
             record.started_at[:19].replace("T", " "),
             "" if record.seconds is None else f"{record.seconds:.1f}",
             str(len(record.stages)),
@@ -152,11 +152,13 @@ def runs(env: EnvOption = "local", set_: SetOption = None, as_json: JsonOption =
 
 
 def _summarize_run(record: RunRecord) -> dict[str, Any]:
-    from daybook.scheduling.freshness import has_published
+    from daybook.scheduling.freshness import is_published
 
     keys = ("run_id", "run_date", "env", "outcome", "reasons", "started_at", "ended_at", "seconds", "summary")
     content = {key: getattr(record, key) for key in keys}
-    return content if has_published(record.outcome, record.stages) else {**content, "summary": None}
+    if record.rolled_back:
+        content["rolled_back"] = record.rolled_back.to_json()
+    return content if is_published(record) else {**content, "summary": None}
 
 
 @app.command()
@@ -292,12 +294,12 @@ def _print_outcome(settings: Settings, record: RunRecord) -> None:
 
 
 def _print_published_figures(archive: Archive, record: RunRecord) -> None:
-    """Print whose figures of the date are published, if the run published none."""
-    from daybook.scheduling.freshness import describe_published_figures
+    """Print whose figures of the date are published, if the run published none or was rolled back."""
+    from daybook.scheduling.freshness import describe_published_figures, describe_rollback
 
     of_date = archive.run_ids(record.run_date)
-    earlier = map(archive.run, of_date[: of_date.index(record.run_id)])
-    sentence = describe_published_figures(record.outcome, record.stages, earlier)
+    earlier = [archive.run(each) for each in of_date[: of_date.index(record.run_id)]]
+    sentence = describe_rollback(record, earlier) or describe_published_figures(record.outcome, record.stages, earlier)
     if sentence:
         print_line(f"  {sentence}")
 

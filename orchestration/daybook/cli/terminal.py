@@ -28,7 +28,15 @@ console = Console(markup=False, highlight=False, emoji=False, width=None if sys.
 
 NOTE: Part = ("Note:", "yellow")
 DONE: Part = ("✓", "green")
-_STYLES = {"SUCCEEDED": "green", "SKIPPED": "cyan", "REJECTED": "yellow", "FAILED": "red", "RUNNING": "magenta", "LOST": "red"}
+_STYLES = {
+    "SUCCEEDED": "green",
+    "SKIPPED": "cyan",
+    "REJECTED": "yellow",
+    "FAILED": "red",
+    "RUNNING": "magenta",
+    "LOST": "red",
+    "ROLLED BACK": "yellow",
+}
 
 
 def style_outcome(outcome: str) -> Part:

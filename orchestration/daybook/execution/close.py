@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from daybook.errors import UsageError
-from daybook.records.archive import Archive, describe_failure
+from daybook.records.archive import Archive, describe_failure, parse_timestamp
 from daybook.records.models import RunRecord
 from daybook.records.names import STAGES, run_date_of
 from daybook.settings import Settings
@@ -74,10 +74,23 @@ def require_resumable_run(settings: Settings, run_id: str) -> list[RunRecord]:
     again = f"daybook run {settings.command_options} --date {run_date}"
     if records and records[-1].outcome != "FAILED":
         raise UsageError(f"The run {run_id} has ended as {records[-1].outcome}; run its date again with `{again}`.")
+    require_not_rolled_back_since(archive, run_id)
     later = archive.run_ids(run_date)[archive.run_ids(run_date).index(run_id) + 1 :]
     if later:
         raise UsageError(f"The date of {run_id} has been run again as {later[-1]}; resume that one, or start `{again}`.")
     return records
+
+
+def require_not_rolled_back_since(archive: Archive, run_id: str) -> None:
+    """Raise ``UsageError`` if a publication of a run's date was taken back after the run had started.
+
+    The rollback has replaced what the run merged into silver, so nothing can continue from there.
+    """
+    started = parse_timestamp(archive.started(run_id).started_at)
+    for other in archive.run_ids(run_date_of(run_id)):
+        found = archive.read_rollback(other)
+        if found and parse_timestamp(found.started_at) > started:
+            raise UsageError(f"{other} was rolled back after {run_id} had started; run the date again.")
 
 
 def find_resume_input(archive: Archive, run_id: str, before: Mapping[str, Any]) -> dict[str, Any]:

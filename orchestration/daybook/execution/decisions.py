@@ -10,6 +10,7 @@ from typing import Optional
 from daybook.contracts.columns import find_column
 from daybook.engines import DuckDBEngine
 from daybook.errors import UsageError
+from daybook.execution.close import require_not_rolled_back_since
 from daybook.lake.tables import Lake
 from daybook.notebook.releases import Release, digest_sql, list_landed_columns, write_releases
 from daybook.privacy.redactor import Redactor
@@ -75,6 +76,7 @@ def approve(settings: Settings, run_id: str, *, by: str, why: str) -> RunStart:
     record = archive.run(run_id)
     if record.outcome != "REJECTED":
         raise UsageError(f"The run {run_id} ended as {record.outcome}; only a REJECTED run can be approved.")
+    require_not_rolled_back_since(archive, run_id)
     run_date = record.run_date
     later = archive.run_ids(run_date)[archive.run_ids(run_date).index(run_id) + 1 :]
     for other in later:

@@ -8,6 +8,9 @@ run_date=2025-11-30/daily-2025-11-30-1/
     run.json                         the run's record
     history.jsonl                    events of the state machine, once it has ended
     openlineage.jsonl                the run as OpenLineage events
+    rollback.started.json            the publication of the run is being taken back
+    rollback.json                    it is taken back
+    openlineage.rollback.jsonl       the rollback as OpenLineage events
 outcomes/daily-2025-11-30-1/ingest.json   the last outcome of a stage, for the state machine's Choice
 """
 
@@ -34,6 +37,7 @@ from daybook.records.models import (
     AttemptRecord,
     ClaimRecord,
     RecordModel,
+    RollbackRecord,
     RowCounts,
     RunRecord,
     StageRecord,
@@ -53,6 +57,8 @@ NOT_RETRIED = "not retried: the same input would fail again"
 _MAX_LINE_LENGTH = 2_000
 """Maximum length of a reason's first line."""
 _CLOSING_RECORD_NAME = re.compile(r"run(\.redrive-\d+)?\.json")
+_ROLLBACK_NAMES = ("rollback.json", "rollback.started.json")
+"""Names of the records of a rollback, the closing one first."""
 _HISTORY_NAME = re.compile(r"history(\.redrive-\d+)?\.jsonl")
 _ATTEMPT_FILE_NAME = re.compile(rf"({'|'.join(map(notebook_name, STAGES))})\.attempt-(\d+)\.(claim|json|ipynb|html)")
 
@@ -224,6 +230,10 @@ class Archive:
         """Write the run as OpenLineage events, one JSON object a line."""
         self._write_next(run_id, "openlineage", "jsonl", events)
 
+    def write_rollback_events(self, run_id: str, events: bytes) -> None:
+        """Write the rollback of a run as OpenLineage events, one JSON object a line."""
+        self.store.replace(f"{self.folder(run_id)}/openlineage.rollback.jsonl", events)
+
     def write_outcome(self, record: AttemptRecord) -> None:
         """Write the outcome of an attempt where the state machine's Choice reads it; ``reasons`` also explain a failure."""
         self._write_stage(
@@ -296,7 +306,9 @@ class Archive:
         if records:
             found = _add_missing_files(records[-1], names)
             found.state = "closed"
-            return found
+            rollback = self.read_rollback(run_id, names)
+            # Not set without a rollback, so that the record has the keys of its file.
+            return found.changed(rolled_back=rollback) if rollback else found
         started = self.read(StartRecord, f"{folder}/started.json")
         if holder is not None or (is_bucket(self.store.uri) and self._is_recent(started)):
             known = {"outcome": "RUNNING", "state": "running", "reasons": [f"The run is under way: {holder or run_id}."]}
@@ -328,6 +340,17 @@ class Archive:
         found = [name for name in names or self._list_names(run_id) if _CLOSING_RECORD_NAME.fullmatch(name)]
         folder = self.folder(run_id)
         return [self.read(RunRecord, f"{folder}/{name}") for name in sorted(found, key=_redrive_number)]
+
+    def read_rollback(self, run_id: str, names: Optional[Collection[str]] = None) -> Optional[RollbackRecord]:
+        """Return the rollback of a run, without ``ended_at`` if it is not finished; None if the run was not rolled back."""
+        names = self._list_names(run_id) if names is None else names
+        found = next((name for name in _ROLLBACK_NAMES if name in names), None)
+        return self.read(RollbackRecord, f"{self.folder(run_id)}/{found}") if found else None
+
+    def write_rollback(self, record: RollbackRecord) -> None:
+        """Write the record of a rollback: before tables change, and with ``ended_at`` once all are restored."""
+        name = _ROLLBACK_NAMES[0 if record.ended_at else 1]
+        self.store.create(f"{self.folder(record.run_id)}/{name}", serialize_record(record))
 
     def history(self, run_id: str) -> list[dict[str, Any]]:
         """Return the events of the state machine, oldest first; empty if none are archived yet."""

@@ -359,6 +359,43 @@ class RunCost(RecordModel):
     not_counted: list[str] = Field(default=[], description="Costs that the sum lacks.")
 
 
+class RestoredTable(RecordModel):
+    """A table that a rollback changed."""
+
+    before: int = Field(description="Version before the rollback.")
+    after: int = Field(description="Version after the rollback.")
+    restored_from: list[int] = Field(
+        default=[], description="Versions whose rows were restored. Rows of silver come from the versions.* tables."
+    )
+
+
+class RollbackRecord(RecordModel):
+    """``rollback.started.json`` and ``rollback.json`` beside a run's record: the publication of the run was taken back."""
+
+    record: Literal["rollback"] = Field(default="rollback", description="Kind of record.")
+    schema_version: int = Field(default=0, description="Version of the format.")
+    run_id: str = Field(description="Id of the run whose publication is taken back.")
+    run_date: date = Field(description="Business date of the run, YYYY-MM-DD.")
+    env: Optional[str] = Field(default=None, description="Deployment: a file in params/.")
+    by: str = Field(description="Who took it back.")
+    why: str = Field(description="The reason that was given.")
+    started_at: str = Field(default="", description=f"When it was started, before any table changed ({_MOMENT}).")
+    ended_at: Optional[str] = Field(default=None, description=f"When all tables were restored ({_MOMENT}); null until then.")
+    code: CodeVersion = Field(default_factory=CodeVersion, description="The code that wrote the record.")
+    tables: dict[str, RestoredTable] = Field(
+        default={}, description="By table, the versions before and after; only changed tables."
+    )
+    shows: Optional[str] = Field(
+        default=None, description="Id of the earlier run whose publication shows again; null without one."
+    )
+    restored_dates: list[date] = Field(default=[], description="Dates whose gold is as before the run, YYYY-MM-DD.")
+    removed_dates: list[date] = Field(default=[], description="Dates that gold no longer has, YYYY-MM-DD.")
+    stale_dates: list[date] = Field(default=[], description="Dates that the next run of any date computes again, YYYY-MM-DD.")
+    stale_tables: list[str] = Field(
+        default=[], description="Tables without dates that the next run of any date computes again."
+    )
+
+
 class RunRecord(Execution):
     """``run.json``: one execution of the state machine for a business date. A resumed run has further ones."""
 
@@ -378,6 +415,9 @@ class RunRecord(Execution):
     approval: Optional[Approval] = Field(default=None, description="The approval that the run publishes.")
     part_of: Optional[str] = Field(default=None, description="Id of the backfill that the run belongs to.")
     lineage: Optional[dict[str, Any]] = Field(default=None, description="Columns that the tables come from, by table.")
+    rolled_back: Optional[RollbackRecord] = Field(
+        default=None, description="Not archived here: the rollback that took the publication of the run back."
+    )
     state: Optional[Literal["closed", "running", "lost"]] = Field(
         default=None, description="Not archived: closed with a record, running, or lost without a closing record."
     )
@@ -466,6 +506,7 @@ PUBLISHED_MODELS: Mapping[str, type[RecordModel]] = {
     "attempt": AttemptRecord,
     "stage": StageRecord,
     "backfill": BackfillRecord,
+    "rollback": RollbackRecord,
     "start": StartRecord,
     "claim": ClaimRecord,
 }

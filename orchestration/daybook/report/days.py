@@ -49,8 +49,8 @@ def newest_by_date(runs: Iterable[RunRecord]) -> Dict[date, RunRecord]:
 
 
 def newest_succeeded(runs: Iterable[RunRecord]) -> Dict[date, RunRecord]:
-    """Return, for every date with one, the newest run that succeeded and has a summary, dates ascending."""
-    return newest_by_date(run for run in runs if run.outcome == "SUCCEEDED" and run.summary)
+    """Return, for every date with one, the newest standing run that succeeded and has a summary, dates ascending."""
+    return newest_by_date(run for run in runs if run.outcome == "SUCCEEDED" and run.summary and not run.rolled_back)
 
 
 def list_outcomes(states: Mapping[date, str], newest: Mapping[date, RunRecord]) -> Dict[date, Optional[Outcome]]:

@@ -29,6 +29,7 @@ OUTCOMES = {
     name: Outcome(name, meaning)
     for name, meaning in (
         ("SUCCEEDED", "published"),
+        ("ROLLED BACK", "published, then taken back"),
         ("SKIPPED", "nothing to do"),
         ("REJECTED", "a quality gate refused the data"),
         ("FAILED", "a fault after all retries, or a permanent failure"),
@@ -79,6 +80,8 @@ def require_page_name(name: str, key: str) -> None:
 
 def outcome_of(record: Union[RunRecord, AttemptRecord, BackfillRecord, DateOutcome]) -> Outcome:
     """Return the outcome of a run, an attempt, a backfill or a date."""
+    if isinstance(record, RunRecord) and record.rolled_back:
+        return OUTCOMES["ROLLED BACK"]
     return OUTCOMES[str(record.outcome)]
 
 

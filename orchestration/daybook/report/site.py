@@ -20,7 +20,7 @@ from daybook.report.lineage import render_lineage
 from daybook.report.pages import render_page
 from daybook.report.timeline import build_timeline
 from daybook.scheduling.due import group_dates, list_date_states, list_never_ran
-from daybook.scheduling.freshness import describe_published_figures, has_published
+from daybook.scheduling.freshness import describe_published_figures, describe_rollback, is_published
 from daybook.sources import Calendar
 from daybook.storage import wrap_write_errors
 
@@ -98,10 +98,10 @@ def build_site(
                 "title": title,
                 "previous": previous and previous.model_dump(include={"run_id", "run_date"}),
                 "following": following and following.model_dump(include={"run_id", "run_date"}),
-                "others": [other.model_dump(include={"run_id", "outcome"}) for other in others],
+                "others": [{"run_id": other.run_id, "outcome": records.outcome_of(other).name} for other in others],
                 "unusual": unusual.get(run.run_id, []),
                 "part_of": run.part_of if run.part_of in backfill_ids else None,
-                "standing": describe_published_figures(run.outcome, run.stages, earlier),
+                "standing": describe_rollback(run, earlier) or describe_published_figures(run.outcome, run.stages, earlier),
             }
             made_from = _compute_input_digest(run, around, archive_href(run.run_id, ""))
             # The history of a running run grows, so its page is always written.
@@ -167,7 +167,7 @@ def _render_run_page(run: RunRecord, history: Sequence[Mapping[str, Any]], href:
         **around,
         run=run,
         day=formats.format_long_date(run.run_date),
-        figures=findings.order_figures(run) if has_published(run.outcome, run.stages) else {},
+        figures=findings.order_figures(run) if is_published(run) else {},
         started_at=records.started_at(run),
         attempts=run.stages,
         slowest=max((attempt.seconds for attempt in run.stages if attempt.seconds), default=None),

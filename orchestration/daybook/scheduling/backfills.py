@@ -122,7 +122,7 @@ def plan_backfill(
         record = archive.run(newest) if newest else None
         if record and record.outcome == "RUNNING":
             under_way.append(record.run_id)
-        elif day in done or (record and record.outcome in enough):
+        elif day in done or (record and record.outcome in enough and not record.rolled_back):
             left_alone.append(day)
         elif first_stage != STAGES[0] and not _completed_earlier_stages(archive, runs, first_stage):
             not_ready.append(day)

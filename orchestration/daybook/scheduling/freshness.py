@@ -78,6 +78,25 @@ def has_published(outcome: RunOutcome, stages: Iterable[AttemptRecord]) -> bool:
     return outcome == "SUCCEEDED" or any((each.stage, each.outcome) == ("quality", "SUCCEEDED") for each in stages)
 
 
+def is_published(run: RunRecord) -> bool:
+    """Return whether a run published its date and was not rolled back."""
+    return has_published(run.outcome, run.stages) and run.rolled_back is None
+
+
+def describe_rollback(run: RunRecord, earlier: Iterable[RunRecord]) -> str:
+    """Return who took back the publication of a run, when and why, and whose figures are published; empty without a rollback.
+
+    ``earlier`` are the earlier runs of its date, oldest first.
+    """
+    found = run.rolled_back
+    if found is None:
+        return ""
+    before = [each.run_id for each in earlier if is_published(each)]
+    shown = f"readers see the figures that {before[-1]} published" if before else "no earlier run of its date is published"
+    unfinished = "" if found.ended_at else " The rollback is not finished; give the same command again."
+    return f"Rolled back by {found.by} at {found.started_at[:16].replace('T', ' ')} UTC: {found.why}; {shown}.{unfinished}"
+
+
 def describe_published_figures(outcome: RunOutcome, stages: Sequence[AttemptRecord], earlier: Iterable[RunRecord]) -> str:
     """Return whose figures of a date are published, for a run that published none; empty for a run that did.
 
@@ -90,7 +109,7 @@ def describe_published_figures(outcome: RunOutcome, stages: Sequence[AttemptReco
     """
     if has_published(outcome, stages) or outcome == "RUNNING":
         return ""
-    before = [each.run_id for each in earlier if has_published(each.outcome, each.stages)]
+    before = [each.run_id for each in earlier if is_published(each)]
     if not before and outcome == "SKIPPED":
         return ""
     some = sorted({name for each in stages for name in each.tables_written if name.startswith("gold.")})
@@ -131,6 +150,8 @@ def _list_publications(runs: Sequence[RunRecord], table: Table) -> list[_Publica
     done = []
     merged: dict[date, datetime] = {}
     for run in runs:
+        if run.rolled_back:
+            continue
         day, read_at = run.run_date, None
         for each in run.stages:
             if each.outcome != "SUCCEEDED":

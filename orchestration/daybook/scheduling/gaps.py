@@ -16,7 +16,7 @@ from daybook.records.models import AttemptRecord, InputFile, RunRecord
 from daybook.records.names import STAGES
 from daybook.scheduling.calendar import load_calendar
 from daybook.scheduling.due import DateRange, StateName, determine_date_state, group_items, newest_scheduled_date
-from daybook.scheduling.freshness import has_published
+from daybook.scheduling.freshness import is_published
 from daybook.settings import Settings
 from daybook.sources import Calendar, Entity, LandingListing, LandingStore, Source, load_source
 from daybook.sources.files import is_entity_file
@@ -25,6 +25,7 @@ Reason = Literal[
     "never ran",
     "failed",
     "rejected",
+    "rolled back",
     "input changed",
     "input landed after the run",
     "stale",
@@ -162,8 +163,9 @@ def group_gaps(found: GapReport) -> list[tuple[DateRange, list[Gap]]]:
 def select_for_catch_up(gaps: Iterable[Gap], limit: Optional[int] = None, *, include_stale: bool = False) -> list[Gap]:
     """Return the gaps that a run can close, oldest first, at most ``limit``.
 
-    A run cannot close the gap of a rejected date whose input is unchanged, because it would be rejected again. It cannot close
-    that of a date that has lost an entity's files, because it would fail or lose rows. A deploy (``STALE_REASONS``) or a new
+    A run cannot close the gap of a rejected date whose input is unchanged, because it would be rejected again. A run of a date
+    that was rolled back would publish the same rows again, so it waits for other input, or for a person. A run cannot close the
+    gap of a date that has lost an entity's files, because it would fail or lose rows. A deploy (``STALE_REASONS``) or a new
     snapshot makes gaps of all dates at once; these are taken with ``include_stale`` only.
     """
     chosen = sorted((gap for gap in gaps if _can_catch_up(gap, include_stale)), key=lambda gap: gap.run_date)
@@ -173,8 +175,10 @@ def select_for_catch_up(gaps: Iterable[Gap], limit: Optional[int] = None, *, inc
 def _can_catch_up(gap: Gap, include_stale: bool) -> bool:
     if gap.change and gap.change.withdrawn:
         return False
+    if gap.reason in ("rejected", "rolled back") and gap.change is None:
+        return False
     if gap.reason == "rejected":
-        return gap.change is not None
+        return True
     if gap.reason in STALE_REASONS or (gap.change and gap.change.undated):
         return include_stale
     return True
@@ -195,8 +199,8 @@ def read_runs_of_date(archive: Archive, day: date) -> list[RunRecord]:
     runs: list[RunRecord] = []
     for run_id in reversed(archive.run_ids(day)):
         runs.append(archive.run(run_id))
-        # Only for a failed run it matters whether an earlier one is still published.
-        complete = runs[0].outcome != "FAILED" or _find_published(runs)
+        # Only for a failed run, or one that was rolled back, it matters whether an earlier one is still published.
+        complete = (runs[0].outcome != "FAILED" and runs[0].rolled_back is None) or _find_published(runs)
         if runs[0].outcome == "RUNNING" or (complete and any(map(find_ingest, runs))):
             break
     return runs
@@ -204,7 +208,7 @@ def read_runs_of_date(archive: Archive, day: date) -> list[RunRecord]:
 
 def _find_published(runs: Sequence[RunRecord]) -> Optional[RunRecord]:
     """Return the newest run before the newest one that published the date."""
-    return next((run for run in runs[1:] if has_published(run.outcome, run.stages)), None)
+    return next((run for run in runs[1:] if is_published(run)), None)
 
 
 def find_ingest(run: RunRecord) -> Optional[AttemptRecord]:
@@ -226,13 +230,17 @@ def _classify(
         return Gap(
             day, "never ran", "its files are there" if source.primary in there else f"no file of {source.primary} has landed"
         )
-    run_id, reasons = runs[0].run_id, runs[0].reasons or [""]
+    run_id, reasons, rollback = runs[0].run_id, runs[0].reasons or [""], runs[0].rolled_back
     reason = first_line(reasons[0]) + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
+    published = _find_published(runs) if state == "failed" or rollback else None
+    kept = f"; the tables of {published.run_id} are still published" if published else ""
     if state == "failed":
-        published = _find_published(runs)
-        kept = f"; the tables of {published.run_id} are still published" if published else ""
         return Gap(day, "failed", (reason.rstrip(".") if kept else reason) + kept, run_id)
     change = _compare_input(day, next(filter(None, map(find_ingest, runs)), None), source, landing)
+    if rollback:
+        differs = change if isinstance(change, InputChange) else None
+        since = f"; its input has changed since: {differs}" if differs else ""
+        return Gap(day, "rolled back", f"by {rollback.by}: {rollback.why.rstrip('.')}{kept}{since}", run_id, differs)
     if state == "rejected":
         differs = change if isinstance(change, InputChange) else None
         since = f"; its input has changed since: {differs}" if differs else ""
