@@ -18,11 +18,18 @@ import pytest
 from daybook.contracts import load_tables
 from daybook.errors import ArchiveError
 from daybook.execution import openlineage
-from daybook.execution.openlineage import build_run_events, dataset_identifier, format_json_lines, post_events, table_uri
+from daybook.execution.openlineage import (
+    build_rollback_events,
+    build_run_events,
+    dataset_identifier,
+    format_json_lines,
+    post_events,
+    table_uri,
+)
 from daybook.execution.run_record import close_run
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
-from daybook.records.models import AttemptRecord, RunRecord
+from daybook.records.models import AttemptRecord, RollbackRecord, RunRecord
 from daybook.settings import Settings, load_settings
 
 RUN = "daily-2025-11-30-1"
@@ -37,6 +44,22 @@ GOLD_SALES = {
     "rows": {"silver.orders.order_date": ["FILTER", "GROUP_BY"], "touched.order_date": ["FILTER"]},
     "columns": {"gross_revenue": {"silver.order_items.line_amount": ["AGGREGATION"], "silver.orders.status": ["CONDITIONAL"]}},
 }
+
+
+ROLLBACK = RollbackRecord.model_validate(
+    {
+        "run_id": RUN,
+        "run_date": "2025-11-30",
+        "by": "a steward",
+        "why": "wrong prices",
+        "started_at": "2026-11-24T09:00:00.000Z",
+        "ended_at": "2026-11-24T09:00:05.000Z",
+        "tables": {
+            "control.landed_dates": {"before": 3, "after": 4, "restored_from": [2]},
+            "gold.daily_sales": {"before": 7, "after": 8, "restored_from": [5, 6]},
+        },
+    }
+)
 
 
 def attempt(stage: str, **changes: Any) -> dict[str, Any]:
@@ -165,6 +188,20 @@ def facets_of(event: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from dataset.get(part, {}).values()
 
 
+def test_rollback_is_a_job_of_its_own(settings: Settings) -> None:
+    whole = run(attempt("quality"))
+    start, end = build_rollback_events(whole, ROLLBACK, settings)
+    assert [start["eventType"], end["eventType"]] == ["START", "COMPLETE"]
+    assert start["run"]["runId"] == end["run"]["runId"] != build_run_events(whole, settings)[0]["run"]["runId"]
+    assert end["job"]["name"] == "daily.rollback"
+    assert end["job"]["facets"]["documentation"]["description"] == f"{RUN} was rolled back by a steward: wrong prices"
+
+    def versions(side: str) -> list[str]:
+        return [each["facets"]["version"]["datasetVersion"] for each in end[side]]
+
+    assert (versions("inputs"), versions("outputs")) == (["5", "6"], ["8"])
+
+
 def test_openlineage_classes_accept_every_event(events: list[dict[str, Any]], settings: Settings) -> None:
     base = pytest.importorskip("openlineage.client.generated.base", reason="needs the openlineage-python package")
     import importlib
@@ -182,7 +219,7 @@ def test_openlineage_classes_accept_every_event(events: list[dict[str, Any]], se
         outcome="FAILED",
     )
     count = 0
-    for event in [*events, *build_run_events(failing, settings)]:
+    for event in [*events, *build_run_events(failing, settings), *build_rollback_events(failing, ROLLBACK, settings)]:
         base.RunEvent(
             eventTime=event["eventTime"],
             eventType=base.EventType(event["eventType"]),

@@ -23,6 +23,7 @@ COMMANDS = {
     "catch-up": ("backfills", "Run the dates that gaps lists, oldest first."),
     "backfills": ("backfills", "List the backfills, newest first."),
     "approve": ("quarantine", "Publish a date that a gate rejected."),
+    "rollback": ("rollback", "Take back what a run has published."),
     "quarantine": ("quarantine", "List and release rows in quarantine."),
     "sql": ("project", "Run a SELECT over the published tables."),
     "compare": ("compare", "Compare tables: development copy, two runs, or versions."),

@@ -25,7 +25,7 @@ from daybook.contracts.columns import find_column
 from daybook.errors import ArchiveError
 from daybook.lake.lineage.graph import DIRECT_KINDS, Lineage, split_column
 from daybook.records.archive import describe_failure
-from daybook.records.models import AttemptRecord, RuleResult, RunRecord
+from daybook.records.models import AttemptRecord, RollbackRecord, RuleResult, RunRecord
 from daybook.records.names import notebook_name
 from daybook.settings import Settings
 
@@ -40,6 +40,7 @@ _FACET_VERSIONS = {
     "DataQualityAssertionsDatasetFacet": "1-1-0",
     "DatasetVersionDatasetFacet": "1-0-1",
     "DatasourceDatasetFacet": "1-0-1",
+    "DocumentationJobFacet": "1-1-0",
     "ErrorMessageRunFacet": "1-0-1",
     "InputStatisticsInputDatasetFacet": "1-0-0",
     "JobTypeJobFacet": "2-0-4",
@@ -79,6 +80,34 @@ def build_run_events(record: RunRecord, settings: Settings) -> list[Event]:
         events += run.attempt_events(attempt)
     ended = "FAIL" if record.outcome == "FAILED" else "COMPLETE"
     return [*events, run.event(ended, record.ended_at or record.started_at, message="; ".join(record.reasons))]
+
+
+def build_rollback_events(record: RunRecord, rollback: RollbackRecord, settings: Settings) -> list[Event]:
+    """Return START and COMPLETE of a finished rollback, a job with the run as its parent.
+
+    Parameters
+    ----------
+    record, rollback
+        The record of the run whose publication was taken back, and that of the rollback.
+    settings
+        The deployment, whose lake and archive the events name.
+    """
+    run = _RunEventBuilder(record, settings)
+    facets = {"parent": run.parent(), "nominalTime": run.nominal_time()}
+    job = run.job(f"{_JOB}.rollback", "COMMAND")
+    told = f"{rollback.run_id} was rolled back by {rollback.by}: {rollback.why}"
+    job["facets"]["documentation"] = _build_facet("DocumentationJobFacet", description=told)
+    events = [
+        run.event_of(kind, moment, run.uuid("rollback"), dict(facets), job)
+        for kind, moment in (("START", rollback.started_at), ("COMPLETE", rollback.ended_at or rollback.started_at))
+    ]
+    tables = {name: each for name, each in sorted(rollback.tables.items()) if not name.startswith(_INTERNAL_TABLES)}
+    end = events[-1]
+    end["inputs"] = [
+        {**run.dataset(name, version), "inputFacets": {}} for name, each in tables.items() for version in each.restored_from
+    ]
+    end["outputs"] = [{**run.dataset(name, each.after), "outputFacets": {}} for name, each in tables.items()]
+    return events
 
 
 def format_json_lines(events: Iterable[Event]) -> bytes:
@@ -160,18 +189,14 @@ class _RunEventBuilder:
         facets = {"nominalTime": self.nominal_time()}
         if kind == "FAIL":
             facets["errorMessage"] = _build_facet("ErrorMessageRunFacet", message=message, programmingLanguage="PYTHON")
-        return self._event(kind, moment, self.uuid(), facets, self.job(_JOB, "DAG"))
+        return self.event_of(kind, moment, self.uuid(), facets, self.job(_JOB, "DAG"))
 
     def attempt_events(self, attempt: AttemptRecord) -> list[Event]:
         """Return START and COMPLETE (or FAIL) of an attempt. A rejection is COMPLETE, with the rules that failed."""
         stage = attempt.stage
         run_uuid = self.uuid(stage, str(attempt.attempt))
         facets = {
-            "parent": _build_facet(
-                "ParentRunFacet",
-                run={"runId": self.uuid()},
-                job={"namespace": self.namespace, "name": _JOB},
-            ),
+            "parent": self.parent(),
             "nominalTime": self.nominal_time(),
         }
         if attempt.engine:
@@ -180,18 +205,19 @@ class _RunEventBuilder:
                 "ProcessingEngineRunFacet", name=name, version=version or "unknown", openlineageAdapterVersion=__version__
             )
         job = self.job(f"{_JOB}.{stage}", "NOTEBOOK", attempt)
-        start = self._event("START", attempt.started_at, run_uuid, dict(facets), job)
+        start = self.event_of("START", attempt.started_at, run_uuid, dict(facets), job)
         kind = "COMPLETE"
         if attempt.outcome == "FAILED":
             kind = "FAIL"
             facets["errorMessage"] = _build_facet(
                 "ErrorMessageRunFacet", message=describe_failure(attempt), programmingLanguage="PYTHON"
             )
-        end = self._event(kind, attempt.ended_at or attempt.started_at, run_uuid, facets, job)
+        end = self.event_of(kind, attempt.ended_at or attempt.started_at, run_uuid, facets, job)
         end["inputs"], end["outputs"] = self.inputs(attempt), self.outputs(attempt)
         return [start, end]
 
-    def _event(self, kind: str, moment: str, run_uuid: str, facets: Facet, job: Facet) -> Event:
+    def event_of(self, kind: str, moment: str, run_uuid: str, facets: Facet, job: Facet) -> Event:
+        """Return an event of the run or of something that belongs to it."""
         return {
             "eventType": kind,
             "eventTime": moment,
@@ -206,6 +232,11 @@ class _RunEventBuilder:
     def uuid(self, *parts: str) -> str:
         """Return the UUID of the run, or of one of its attempts."""
         return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join([PRODUCER.rpartition(":")[0], self.namespace, self.run_id, *parts])))
+
+    def parent(self) -> Facet:
+        """Return the parent facet of what belongs to the run."""
+        job = {"namespace": self.namespace, "name": _JOB}
+        return _build_facet("ParentRunFacet", run={"runId": self.uuid()}, job=job)
 
     def nominal_time(self) -> Facet:
         """Return the nominalTime facet: the business date as the shop's calendar day."""

@@ -1,0 +1,441 @@
+"""Take back the publication of a run: silver and gold are as before it for its dates. See docs/rollback.md.
+
+1. Check everything, and change nothing: the run is its date's newest publication, and the versions to restore can be read.
+2. Write the record with the name and the reason.
+3. Merge into silver, as the rows of the run's date, those that it had before the run. Changed business dates are noted first.
+4. Restore the lists of landed and of held dates.
+5. Note the dates whose gold only a recomputation can give, for the next run of any date.
+6. Restore gold, one commit a table.
+7. Note all dates of the run for the next run of its date, and close the record.
+
+Each step gives the same result again, so a second call finishes a killed one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Optional
+
+import pyarrow as pa
+
+from daybook.contracts import Table, load_tables
+from daybook.contracts.canonical import business_date_column, business_date_table
+from daybook.contracts.model import VERSION_AT
+from daybook.engines import DuckDBEngine, ViewEngine
+from daybook.errors import DaybookError, UsageError
+from daybook.execution.openlineage import build_rollback_events, format_json_lines, post_events
+from daybook.lake.delta import column_expression, scanner_columns, with_columns
+from daybook.lake.publish import LakeSnapshot, take_lake_snapshot
+from daybook.lake.rewrite import require_no_active_run
+from daybook.lake.rollback import (
+    Part,
+    Restoration,
+    find_restoration,
+    find_version_before,
+    has_commits_of_others,
+    list_commits,
+    open_version,
+    read_restored_rows,
+    restore_gold,
+    rollback_id,
+    versions_gone_error,
+)
+from daybook.lake.tables import Lake
+from daybook.notebook.context import Stage
+from daybook.notebook.derived_columns import define_derivations
+from daybook.notebook.stale_dates import ANY_RUN_DATE, HELD_DATES, LANDED_DATES, STALE_DATES, mark_stale_dates
+from daybook.notebook.transform import merge_new_rows
+from daybook.privacy.erasure.plan import list_unfinished
+from daybook.privacy.run_values import build_redactor
+from daybook.records.archive import Archive, current_timestamp, parse_timestamp
+from daybook.records.fingerprint import code_version
+from daybook.records.locks import DateLock
+from daybook.records.models import SCHEMA_VERSION, CodeVersion, RestoredTable, RollbackRecord, RunRecord
+from daybook.records.names import STAGES
+from daybook.scheduling.freshness import has_published, is_published
+from daybook.settings import Settings, daybook_home
+from daybook.sources import load_source
+from daybook.sources.mapping import quote
+from daybook.storage import is_bucket
+
+_log = logging.getLogger(__name__)
+_COMMAND = "`daybook rollback`"
+
+
+@dataclass(frozen=True)
+class RollbackPlan:
+    """What a rollback of a run does, as far as it is known before silver is merged."""
+
+    run: RunRecord
+    shows: Optional[str]
+    """The earlier run of the date whose publication shows again."""
+    undone: frozenset[str]
+    """Runs that were rolled back, this one included."""
+    silver: dict[str, int]
+    """By silver table, the version of its ``versions`` table with the rows that the date had before."""
+    control: dict[str, int]
+    """By list of dates (landed, held), the version with the rows of the date before."""
+    gold: list[Restoration]
+    removed: list[date]
+    """Dates whose rows gold loses: the run's date if it had not landed before."""
+    answered: list[date]
+    """Dates that waited for a run of any date, and that the run has computed."""
+
+    @property
+    def published(self) -> set[date]:
+        return {day for each in self.gold for day in (*each.dates, *_dates(each.later))}
+
+    @property
+    def later(self) -> set[date]:
+        """Dates that other runs have published since."""
+        return {day for each in self.gold for day in _dates(each.later)}
+
+    @property
+    def restored(self) -> list[date]:
+        """Dates whose rows in gold are as before the run."""
+        return sorted({day for each in self.gold for day in each.dates} - {*self.removed, *self.later})
+
+    @property
+    def whole_tables(self) -> list[str]:
+        """Tables without dates. Every run computes them from all dates."""
+        return [each.contract.full_name for each in self.gold if not each.contract.partition_by]
+
+
+def plan_rollbacks(settings: Settings, run_ids: Sequence[str]) -> list[RollbackPlan]:
+    """Return what the rollbacks of runs do, one after the other; nothing is changed.
+
+    Raises
+    ------
+    UsageError
+        If a run cannot be rolled back: it is unknown, published nothing, was rolled back before, or is not the newest
+        publication of its date.
+    LakeError
+        If versions that are needed were removed.
+    """
+    archive = Archive(settings.archive)
+    runs = {run_id: archive.run(run_id) for run_id in archive.run_ids()}
+    require_no_active_run(archive, _COMMAND)
+    if list_unfinished(settings.lake):
+        raise UsageError(
+            "An erasure is not finished, so earlier rows may have the person; finish it with `daybook erase --again`."
+        )
+    lake = Lake(settings.lake)
+    plans: list[RollbackPlan] = []
+    for run_id in run_ids:
+        if run_id not in runs:
+            raise UsageError(f"There is no run {run_id}; `daybook runs` lists them.")
+        undone = {each.run_id for each in runs.values() if each.rolled_back} | {each.run.run_id for each in plans}
+        plans.append(_plan(lake, runs[run_id], list(runs.values()), undone))
+    return plans
+
+
+def find_publications_since(settings: Settings, table: str, version: int) -> list[str]:
+    """Return the runs that published a gold table after a version and were not rolled back, newest first."""
+    contract = load_tables("gold").get(table)
+    if contract is None:
+        raise UsageError(f"{table} is no gold table; --table takes one of: {', '.join(load_tables('gold'))}.")
+    commits = list_commits(Lake(settings.lake), table, contract)
+    newest = commits[-1].version if commits else -1
+    if not 0 <= version <= newest:
+        raise UsageError(f"{table} has no version {version}; its newest is {newest}.")
+    if commits[0].version > version + 1:
+        raise versions_gone_error(table)
+    archive = Archive(settings.archive)
+    known = set(archive.run_ids())
+    made = [each.writer for each in reversed(commits) if each.published is not None and each.version > version]
+    found = [writer for writer in dict.fromkeys(made) if writer in known and not _is_finished(archive, writer)]
+    if not found:
+        raise UsageError(f"No run that stands has published {table} since version {version}, so there is nothing to roll back.")
+    return found
+
+
+def roll_back(settings: Settings, run_id: str, *, by: str, why: str) -> RollbackRecord:
+    """Take back the publication of a run, or finish a killed try.
+
+    Parameters
+    ----------
+    settings, run_id
+        The deployment and the run.
+    by, why
+        Who takes it back, and the reason. The record of a killed try keeps its own.
+
+    Returns
+    -------
+    RollbackRecord
+        The record as it is archived.
+
+    Raises
+    ------
+    UsageError, LakeError
+        As ``plan_rollbacks``; nothing was changed.
+    DateLockedError
+        If a run of the date is in progress.
+    """
+    if not why.strip():
+        raise UsageError("A rollback needs a reason: --reason TEXT.")
+    archive = Archive(settings.archive)
+    day = archive.run(run_id).run_date
+    with _lock(settings, day, run_id):
+        (plan,) = plan_rollbacks(settings, [run_id])
+        started = plan.run.rolled_back
+        if started is None:
+            started = RollbackRecord(
+                record="rollback",
+                schema_version=SCHEMA_VERSION,
+                run_id=run_id,
+                run_date=day,
+                env=settings.env,
+                by=by,
+                # The reason goes into the archive, so it is redacted like everything there.
+                why=build_redactor(settings, run_id).redact_text(why.strip()),
+                started_at=current_timestamp(),
+                code=CodeVersion(**code_version()),
+            )
+            archive.write_rollback(started)
+        lake = Lake(settings.lake, run_id=rollback_id(run_id))
+        stale_dates, stale_tables = _restore(settings, lake, plan)
+        record = started.changed(
+            ended_at=current_timestamp(),
+            tables=_list_changed_tables(lake, plan),
+            shows=plan.shows,
+            restored_dates=plan.restored,
+            removed_dates=plan.removed,
+            stale_dates=stale_dates,
+            stale_tables=stale_tables,
+        )
+        archive.write_rollback(record)
+    _write_lineage_events(archive, settings, plan.run, record)
+    return record
+
+
+def _plan(lake: Lake, run: RunRecord, runs: Sequence[RunRecord], undone: Collection[str]) -> RollbackPlan:
+    of_date = [each for each in runs if each.run_date == run.run_date]
+    number = [each.run_id for each in of_date].index(run.run_id)
+    _require_newest_publication(run, [each for each in of_date[number + 1 :] if each.run_id not in undone])
+    undone = frozenset({*undone, run.run_id})
+    # Later runs of the date, which did not publish, have replaced its rows too.
+    writers = {each.run_id for each in of_date[number:]}
+    gold = [
+        found
+        for contract in load_tables("gold").values()
+        if (found := find_restoration(lake, contract, run.run_id, undone)) is not None
+    ]
+    _require_publications(run, {each.contract.full_name for each in gold})
+    silver, control = _find_earlier_rows(lake, run, writers)
+    for each in gold:
+        read_restored_rows(lake, each)
+    landed = run.run_date in lake.partitions(LANDED_DATES)
+    if LANDED_DATES in control:
+        landed = bool(open_version(lake, LANDED_DATES, control[LANDED_DATES], run.run_date).count_rows())
+    shows = [each.run_id for each in of_date[:number] if is_published(each) and each.run_id not in undone]
+    return RollbackPlan(
+        run=run,
+        shows=shows[-1] if shows else None,
+        undone=undone,
+        silver=silver,
+        control=control,
+        gold=gold,
+        removed=[] if landed else [run.run_date],
+        answered=_find_answered_dates(lake, run),
+    )
+
+
+def _require_newest_publication(run: RunRecord, later: Iterable[RunRecord]) -> None:
+    run_id = run.run_id
+    if run.rolled_back and run.rolled_back.ended_at:
+        raise UsageError(f"{run_id} was already rolled back, by {run.rolled_back.by} at {run.rolled_back.started_at[:19]} UTC.")
+    if not has_published(run.outcome, run.stages):
+        raise UsageError(f"The run {run_id} ended as {run.outcome} and published nothing, so there is nothing to roll back.")
+    newer = [each.run_id for each in later if is_published(each)]
+    if newer:
+        raise UsageError(f"The date of {run_id} has been published again by {newer[-1]}; roll that run back first.")
+
+
+def _require_publications(run: RunRecord, found: Collection[str]) -> None:
+    """Raise an error if the run published no table, or the log of one of its tables lacks the publication."""
+    expected = [
+        table
+        for attempt in run.stages
+        for table, status in (attempt.details.publications or {}).items()
+        if status == "published" and table in load_tables("gold")
+    ]
+    for table in expected:
+        if table not in found:
+            raise versions_gone_error(table)
+    if not found:
+        raise UsageError(f"The run {run.run_id} published no table, so there is nothing to roll back.")
+
+
+def _find_earlier_rows(lake: Lake, run: RunRecord, writers: Collection[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return by silver table, and by list of dates, the version with the rows of the date before the first of the writers."""
+    silver, control = {}, {}
+    written = {table for attempt in run.stages for table in attempt.tables_written}
+    for contract in load_tables("silver").values():
+        table = f"versions.{contract.name}"
+        before = find_version_before(table, list_commits(lake, table), writers)
+        if before is not None:
+            open_version(lake, table, before, run.run_date)
+            silver[contract.full_name] = before
+        elif table in written:
+            raise versions_gone_error(table)
+    for table in (LANDED_DATES, HELD_DATES):
+        before = find_version_before(table, list_commits(lake, table), writers)
+        if before is not None:
+            open_version(lake, table, before, run.run_date)
+            control[table] = before
+        elif table in written:
+            raise versions_gone_error(table)
+    return silver, control
+
+
+def _find_answered_dates(lake: Lake, run: RunRecord) -> list[date]:
+    """Return the dates that waited for the next run of any date, and that this run has computed."""
+    answered: set[date] = set()
+    for each in list_commits(lake, STALE_DATES):
+        if each.writer == run.run_id and each.operation == "DELETE":
+            before, after = (_read_notes(lake, version) for version in (each.version - 1, each.version))
+            answered.update(day for note, day in before.items() if note not in after)
+    return sorted(answered)
+
+
+def _read_notes(lake: Lake, version: int) -> dict[str, date]:
+    rows = open_version(lake, STALE_DATES, version, ANY_RUN_DATE).to_table()
+    return dict(zip(rows["note"].to_pylist(), rows[business_date_column()].to_pylist()))
+
+
+def _restore(settings: Settings, lake: Lake, plan: RollbackPlan) -> tuple[list[date], list[str]]:
+    """Restore silver, the lists of dates and gold; return the dates and tables that only the next run makes right."""
+    run_date = plan.run.run_date
+    others_merged = _has_other_merges(lake, plan)
+    affected = _merge_earlier_rows(settings, lake, plan)
+    for table, version in plan.control.items():
+        lake.replace_partition(table, open_version(lake, table, version, run_date).to_table(), run_date)
+    candidates = _find_stale_dates(Archive(settings.archive), plan, affected, others_merged)
+    # A date that has not landed is not published.
+    stale = sorted(candidates.intersection(lake.partitions(LANDED_DATES)))
+    mark_stale_dates(lake, stale)
+    snapshot = _take_snapshot(lake)
+    restorations = {each.contract.full_name: each for each in plan.gold}
+    for contract in load_tables("gold").values():
+        removed = plan.removed if contract.partition_by and lake.exists(contract.full_name) else []
+        found = restorations.get(contract.full_name, Restoration(contract, {}, frozenset()))
+        restore_gold(lake, found, plan.run.run_id, removed, snapshot)
+    # The next run of the date computes what this run did, such as dates that a rejected run had left to it. Last, because a
+    # second try takes the notes for the dates that the merges affect.
+    touched = {date.fromisoformat(day) for each in plan.run.stages for day in each.details.touched_dates}
+    mark_stale_dates(lake, touched | plan.published, under=run_date)
+    is_exact = not others_merged and plan.undone == {plan.run.run_id}
+    later = [each.contract.full_name for each in plan.gold if None in each.later]
+    return stale, later if is_exact else plan.whole_tables
+
+
+def _merge_earlier_rows(settings: Settings, lake: Lake, plan: RollbackPlan) -> set[date]:
+    """Merge the rows that the date had before; return the dates whose gold that affects."""
+    if not plan.silver:
+        return set()
+    source = load_source(settings.source)
+    engine = ViewEngine(DuckDBEngine(lake, settings.timezone, spill=daybook_home() / "scratch"), source)
+    stage = Stage(STAGES[2], settings, plan.run.run_date, lake.run_id, source, lake, engine)
+    define_derivations(stage)
+    contracts = [contract for name, contract in load_tables("silver").items() if name in plan.silver]
+    for contract in contracts:
+        _define_earlier_rows(stage, contract, plan.silver[contract.full_name])
+    return set(merge_new_rows(stage, contracts)[1])
+
+
+def _define_earlier_rows(stage: Stage, contract: Table, version: int) -> None:
+    """Make the rows that the date had at a version of the table of versions queryable as ``new.<table>``."""
+    rows = open_version(stage.lake, f"versions.{contract.name}", version, stage.run_date)
+    kept = pa.schema([each for each in contract.arrow_schema if each.name not in contract.derived])
+    rows = with_columns(rows, kept)
+    # A row without a version stands for one that the date had before and lacks.
+    there = column_expression(rows.schema, VERSION_AT).is_valid()
+    stage.engine.register("earlier_rows", rows.to_table(columns=scanner_columns(rows.schema, kept.names), filter=there))
+    columns = ", ".join(
+        f"CAST({'NULL' if name in contract.derived else quote(name)} AS {contract.type_of(name)}) AS {quote(name)}"
+        for name in contract.columns
+    )
+    stage.engine.create_table(f"new.{contract.name}", f"SELECT {columns} FROM earlier_rows")
+
+
+def _has_other_merges(lake: Lake, plan: RollbackPlan) -> bool:
+    """Return whether silver has rows of other dates that the run did not know."""
+    snapshot = next((each.details.snapshot for each in reversed(plan.run.stages) if each.details.snapshot), {})
+    return any(
+        has_commits_of_others(list_commits(lake, name), snapshot.get(name, -1), plan.undone)
+        for name in load_tables("silver")
+        if lake.exists(name)
+    )
+
+
+def _find_stale_dates(archive: Archive, plan: RollbackPlan, affected: set[date], others_merged: bool) -> set[date]:
+    """Return the dates whose gold no earlier version has: only a recomputation from restored silver gives it.
+
+    An earlier version of a date is right unless other runs have changed silver since, or counted on this run to publish what
+    they had changed.
+    """
+    found = {day for day in affected if others_merged or day in plan.later or day not in plan.published}
+    began = parse_timestamp(plan.run.started_at)
+    for other in map(archive.run, archive.run_ids()):
+        if other.run_id not in plan.undone and parse_timestamp(other.ended_at or other.started_at) > began:
+            left = {date.fromisoformat(day) for each in other.stages for day in each.details.left_to_newer}
+            found |= left & plan.published
+    return found | set(plan.answered)
+
+
+def _take_snapshot(lake: Lake) -> LakeSnapshot:
+    return take_lake_snapshot(
+        lake,
+        [*load_tables("silver"), LANDED_DATES, HELD_DATES],
+        list(load_tables("gold")),
+        identified_by=business_date_table().full_name,
+    )
+
+
+def _list_changed_tables(lake: Lake, plan: RollbackPlan) -> dict[str, RestoredTable]:
+    """Return the versions before and after this rollback, of all its tries, of every table that it changed."""
+    sources = {f"versions.{name.split('.')[1]}": [version] for name, version in plan.silver.items()}
+    sources.update({table: [version] for table, version in plan.control.items()})
+    sources.update({each.contract.full_name: sorted(set(each.versions.values())) for each in plan.gold})
+    found = {}
+    for table in [*sources, *load_tables("silver"), *load_tables("gold")]:
+        own = [each.version for each in list_commits(lake, table) if each.writer == lake.run_id]
+        if own:
+            found[table] = RestoredTable(before=own[0] - 1, after=own[-1], restored_from=sources.get(table, []))
+    return found
+
+
+@contextmanager
+def _lock(settings: Settings, run_date: date, run_id: str) -> Iterator[None]:
+    """Hold the date's lock. A bucket has none: there a run in progress is known by its record."""
+    if is_bucket(settings.archive):
+        yield
+        return
+    with DateLock(settings.archive, run_date) as held:
+        held.write_holder(rollback_id(run_id))
+        yield
+
+
+def _write_lineage_events(archive: Archive, settings: Settings, run: RunRecord, record: RollbackRecord) -> None:
+    """Write the rollback as OpenLineage events. An error is logged and changes nothing about the rollback."""
+    try:
+        events = build_rollback_events(run, record, settings)
+        archive.write_rollback_events(run.run_id, format_json_lines(events))
+        if settings.openlineage_url:
+            post_events(events, settings.openlineage_url)
+    except Exception as error:  # noqa: BLE001 (as for a run: a warning in the log)
+        message = str(error) if isinstance(error, DaybookError) else f"no lineage events were written ({type(error).__name__})."
+        _log.warning("%s: %s", rollback_id(run.run_id), message)
+
+
+def _is_finished(archive: Archive, run_id: str) -> bool:
+    found = archive.read_rollback(run_id)
+    return found is not None and found.ended_at is not None
+
+
+def _dates(parts: Iterable[Part]) -> list[date]:
+    return [day for day in parts if day is not None]

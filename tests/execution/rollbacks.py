@@ -1,0 +1,95 @@
+"""Run small histories with records, so that their runs can be rolled back, without kernels."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, Optional
+
+from daybook.contracts import load_tables
+from daybook.engines import DuckDBEngine
+from daybook.execution.rollback import roll_back
+from daybook.lake.tables import Lake
+from daybook.notebook.stale_dates import ANY_RUN_DATE, STALE_DATES, hold_dates
+from daybook.records.archive import Archive, current_timestamp
+from daybook.records.models import AttemptRecord, RollbackRecord, RunRecord
+from daybook.settings import Settings, load_settings
+from tests.notebook.histories import Landing, Run, read_tables
+
+
+class RecordedShop:
+    """A lake and an archive whose runs are recorded as the job script does."""
+
+    def __init__(self, place: Path) -> None:
+        folders = {name: str(place / name) for name in ("lake", "archive", "landing")}
+        self.settings: Settings = load_settings("local").model_copy(update=folders)
+        self.lake = Lake(self.settings.lake)
+        self.archive = Archive(self.settings.archive)
+
+    def copy(self, place: Path) -> RecordedShop:
+        """Return a copy of the shop in another folder."""
+        for name in ("lake", "archive"):
+            shutil.copytree(getattr(self.settings, name), place / name)
+        return RecordedShop(place)
+
+    def run(self, landing: Landing, *, until: str = "quality", outcome: Optional[str] = None, hold: bool = False) -> str:
+        """Run a landing, up to a stage, and record the run; return its id. With ``hold``, the last stage holds its dates."""
+        run_id = self.archive.start_run(landing.day, {"env": "local"})
+        run = Run(self.settings.lake, landing, int(run_id.rsplit("-", 1)[1]), gate=False)
+        attempts = []
+        for stage in ("transform", "aggregate", "quality"):
+            started = current_timestamp()
+            run.run_next_stage()
+            assert run.last is not None
+            if hold and stage == until:
+                hold_dates(run.last)
+            result = run.last.result("SUCCEEDED", [], {})
+            attempts.append(AttemptRecord.model_validate({**result, "started_at": started, "ended_at": current_timestamp()}))
+            if stage == until:
+                break
+        ended = outcome or ("SUCCEEDED" if until == "quality" else "FAILED")
+        record = RunRecord(
+            run_id=run_id,
+            run_date=landing.day,
+            outcome=ended,
+            started_at=self.archive.started(run_id).started_at,
+            ended_at=current_timestamp(),
+            stages=attempts,
+        )
+        self.archive.write_run(record)
+        return run_id
+
+    def roll_back(self, run_id: str, why: str = "wrong prices") -> RollbackRecord:
+        return roll_back(self.settings, run_id, by="a steward", why=why)
+
+    def tables(self, layer: str = "") -> dict[str, list[tuple[Any, ...]]]:
+        """Return all rows of silver and gold by table, sorted, of tables that exist."""
+        return {name: rows for name, rows in read_tables(self.settings.lake).items() if name.startswith(layer)}
+
+    def gold_without(self, dates: Sequence[date], tables: Sequence[str]) -> dict[str, list[tuple[Any, ...]]]:
+        """Return the rows of gold without those of some dates and tables."""
+        engine = DuckDBEngine(Lake(self.settings.lake), self.settings.timezone)
+        listed = ", ".join(f"DATE '{day}'" for day in [date(1, 1, 1), *dates])
+        return {
+            name: sorted(
+                engine.rows(
+                    f"SELECT * FROM {name}"
+                    + (f" WHERE {contract.partition_by[0]} NOT IN ({listed})" if contract.partition_by else "")
+                ),
+                key=repr,
+            )
+            for name, contract in load_tables("gold").items()
+            if name not in tables
+        }
+
+    def dates_for_any_run(self) -> list[date]:
+        """Return the dates that the next run of any date computes."""
+        rows = self.lake.dataset(STALE_DATES, ANY_RUN_DATE)
+        return [] if rows is None else sorted(set(rows.to_table()["order_date"].to_pylist()))
+
+
+def empty_landing(day: date) -> Landing:
+    """Return the landing of a date without rows."""
+    return Landing(day, {name.split(".")[1]: [] for name in load_tables("silver")})
