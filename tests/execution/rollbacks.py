@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from daybook.contracts import load_tables
 from daybook.engines import DuckDBEngine
@@ -16,14 +17,14 @@ from daybook.notebook.stale_dates import ANY_RUN_DATE, STALE_DATES, hold_dates
 from daybook.records.archive import Archive, current_timestamp
 from daybook.records.models import AttemptRecord, RollbackRecord, RunRecord
 from daybook.settings import Settings, load_settings
-from tests.notebook.histories import Landing, Run, read_tables
+from tests.notebook.histories import Landing, Run, moment, read_tables
 
 
 class RecordedShop:
     """A lake and an archive whose runs are recorded as the job script does."""
 
-    def __init__(self, place: Path) -> None:
-        folders = {name: str(place / name) for name in ("lake", "archive", "landing")}
+    def __init__(self, place: Union[Path, str]) -> None:
+        folders = {name: f"{place}/{name}" for name in ("lake", "archive", "landing")}
         self.settings: Settings = load_settings("local").model_copy(update=folders)
         self.lake = Lake(self.settings.lake)
         self.archive = Archive(self.settings.archive)
@@ -88,6 +89,41 @@ class RecordedShop:
         """Return the dates that the next run of any date computes."""
         rows = self.lake.dataset(STALE_DATES, ANY_RUN_DATE)
         return [] if rows is None else sorted(set(rows.to_table()["order_date"].to_pylist()))
+
+
+def orders(day: date, *rows: tuple[str, date, str], customer: str = "1" * 32) -> Landing:
+    """Return the landing of orders of a customer with one line each: id, order date and price."""
+    landing, version = empty_landing(day), moment(day, 3)
+    for order, ordered, price in rows:
+        landing.rows["orders"].append(
+            {
+                "order_id": order,
+                "customer_key": customer,
+                "ordered_at": moment(ordered, 12),
+                "status": "paid",
+                "country": "DE",
+                "version_at": version,
+            }
+        )
+        landing.rows["order_items"].append(
+            {
+                "order_id": order,
+                "line_number": 1,
+                "product_id": "p1",
+                "quantity": 1,
+                "unit_price": Decimal(price),
+                "is_return": False,
+                "version_at": version,
+            }
+        )
+    landing.rows["customers"].append({"customer_key": customer, "city": "Ulm", "version_at": version})
+    return landing
+
+
+def read_figures(shop: RecordedShop) -> dict[date, Decimal]:
+    """Return the gross revenue that readers see, by date."""
+    engine = DuckDBEngine(Lake(shop.settings.lake), shop.settings.timezone)
+    return dict(engine.rows("SELECT order_date, gross_revenue FROM gold.daily_sales"))
 
 
 def empty_landing(day: date) -> Landing:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from datetime import date, datetime, timedelta, timezone
-from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import daybook.lake.tables
-from daybook.engines import DuckDBEngine
 from daybook.errors import DaybookError, UsageError
 from daybook.execution import rollback
 from daybook.execution.close import require_resumable_run
@@ -23,12 +21,15 @@ from daybook.lake.rewrite import list_tables, remove_history, vacuum_table
 from daybook.lake.tables import Lake
 from daybook.lake.vacuum import apply_vacuum, plan_vacuum
 from daybook.notebook import context as stages
-from daybook.notebook.stale_dates import HELD_DATES
+from daybook.notebook.stale_dates import HELD_DATES, mark_stale_dates
+from daybook.privacy import load_keys, make_pseudonym
+from daybook.privacy.erasure import erase
 from daybook.records.archive import Archive
 from daybook.records.locks import DateLock
 from tests.conftest import Killed
-from tests.execution.rollbacks import RecordedShop, empty_landing
-from tests.notebook.histories import DAYS, History, Landing, Run, histories, moment
+from tests.emulator.emulator import Account
+from tests.execution.rollbacks import RecordedShop, empty_landing, orders, read_figures
+from tests.notebook.histories import DAYS, History, Run, histories
 
 pytestmark = pytest.mark.slow
 NEXT_DAY = DAYS[-1] + timedelta(days=1)
@@ -84,36 +85,6 @@ def test_tables_are_as_if_the_runs_had_not_been(
 # One history: two dates, the second of which changes an order of the first, and a third one after them
 
 
-def orders(day: date, *rows: tuple[str, date, str]) -> Landing:
-    """Return the landing of orders with one line each: id, order date and price."""
-    landing = empty_landing(day)
-    for order, ordered, price in rows:
-        version = moment(day, 3)
-        landing.rows["orders"].append(
-            {
-                "order_id": order,
-                "customer_key": "1" * 32,
-                "ordered_at": moment(ordered, 12),
-                "status": "paid",
-                "country": "DE",
-                "version_at": version,
-            }
-        )
-        landing.rows["order_items"].append(
-            {
-                "order_id": order,
-                "line_number": 1,
-                "product_id": "p1",
-                "quantity": 1,
-                "unit_price": Decimal(price),
-                "is_return": False,
-                "version_at": version,
-            }
-        )
-    landing.rows["customers"].append({"customer_key": "1" * 32, "city": "Ulm", "version_at": moment(day, 3)})
-    return landing
-
-
 FIRST, SECOND, THIRD = DAYS
 LANDINGS = [
     orders(FIRST, ("o1", FIRST, "10")),
@@ -131,41 +102,35 @@ def shop(tmp_path: Path) -> RecordedShop:
     return shop
 
 
-def figures(shop: RecordedShop) -> dict[date, Decimal]:
-    """Return the gross revenue that readers see, by date."""
-    engine = DuckDBEngine(Lake(shop.settings.lake), shop.settings.timezone)
-    return dict(engine.rows("SELECT order_date, gross_revenue FROM gold.daily_sales"))
-
-
 def test_rollback_removes_a_date_published_once(shop: RecordedShop) -> None:
     record = shop.roll_back(f"daily-{SECOND}-1")
     # The order of the second date that the third corrected stays in silver; its date waits until it lands.
-    assert figures(shop) == {FIRST: 10, THIRD: 30}
+    assert read_figures(shop) == {FIRST: 10, THIRD: 30}
     assert (record.removed_dates, record.restored_dates, record.shows) == ([SECOND], [FIRST], None)
 
 
 def test_rollback_shows_the_earlier_publication(shop: RecordedShop) -> None:
     shop.run(orders(THIRD, ("o3", THIRD, "99")))
     record = shop.roll_back(f"daily-{THIRD}-2")
-    assert figures(shop) == {FIRST: 11, SECOND: 21, THIRD: 30}
+    assert read_figures(shop) == {FIRST: 11, SECOND: 21, THIRD: 30}
     assert (record.shows, record.stale_dates, record.stale_tables) == (f"daily-{THIRD}-1", [], [])
 
 
 def test_later_run_of_the_date_publishes(shop: RecordedShop) -> None:
     shop.roll_back(f"daily-{SECOND}-1")
     assert shop.run(LANDINGS[1]) == f"daily-{SECOND}-2"
-    assert figures(shop) == {FIRST: 11, SECOND: 21, THIRD: 30}
+    assert read_figures(shop) == {FIRST: 11, SECOND: 21, THIRD: 30}
 
 
 def test_next_run_computes_dates_that_no_version_has(shop: RecordedShop) -> None:
     shop.run(orders(FIRST, ("o1", FIRST, "12")))
     shop.run(orders(NEXT_DAY, ("o1", FIRST, "13")))
     record = shop.roll_back(f"daily-{NEXT_DAY}-1")
-    assert figures(shop) == {FIRST: 11, SECOND: 21, THIRD: 30}
+    assert read_figures(shop) == {FIRST: 11, SECOND: 21, THIRD: 30}
     shop.roll_back(f"daily-{SECOND}-1")
     shop.run(empty_landing(NEXT_DAY))
     assert record.stale_dates == []
-    assert figures(shop)[FIRST] == 12
+    assert read_figures(shop)[FIRST] == 12
 
 
 def test_runs_since_a_version_are_rolled_back(shop: RecordedShop) -> None:
@@ -173,13 +138,13 @@ def test_runs_since_a_version_are_rolled_back(shop: RecordedShop) -> None:
     assert since is not None
     shop.run(orders(FIRST, ("o1", FIRST, "12")))
     shop.run(orders(NEXT_DAY, ("o4", NEXT_DAY, "40")))
-    before = figures(shop)
+    before = read_figures(shop)
     found = find_publications_since(shop.settings, "gold.daily_sales", since)
     assert found == [f"daily-{NEXT_DAY}-1", f"daily-{FIRST}-2"]
     for run_id in found:
         shop.roll_back(run_id)
     assert NEXT_DAY in before
-    assert figures(shop) == {FIRST: 11, SECOND: 21, THIRD: 30}
+    assert read_figures(shop) == {FIRST: 11, SECOND: 21, THIRD: 30}
 
 
 def test_rejected_run_holds_its_dates_again(shop: RecordedShop) -> None:
@@ -187,13 +152,13 @@ def test_rejected_run_holds_its_dates_again(shop: RecordedShop) -> None:
     landing = orders(THIRD, ("o3", THIRD, "500"))
     rejected = shop.run(landing, until="aggregate", outcome="REJECTED", hold=True)
     good = shop.run(orders(THIRD, ("o3", THIRD, "31")))
-    assert figures(shop)[THIRD] == 31
+    assert read_figures(shop)[THIRD] == 31
     shop.roll_back(good)
-    assert figures(shop)[THIRD] == 30
+    assert read_figures(shop)[THIRD] == 30
     assert shop.lake.partitions(HELD_DATES) == [THIRD]
     assert rejected < good
     shop.run(empty_landing(NEXT_DAY))
-    assert figures(shop)[THIRD] == 30
+    assert read_figures(shop)[THIRD] == 30
 
 
 def test_resumed_run_does_not_bring_removed_dates_back(shop: RecordedShop) -> None:
@@ -203,7 +168,7 @@ def test_resumed_run_does_not_bring_removed_dates_back(shop: RecordedShop) -> No
     other.aggregate()
     shop.roll_back(f"daily-{SECOND}-1")
     other.publish()
-    assert SECOND not in figures(shop)
+    assert SECOND not in read_figures(shop)
 
 
 def test_run_that_left_a_date_to_the_run_is_not_lost(tmp_path: Path) -> None:
@@ -218,7 +183,7 @@ def test_run_that_left_a_date_to_the_run_is_not_lost(tmp_path: Path) -> None:
     shop.roll_back(newer)
     behind.publish()
     shop.run(empty_landing(NEXT_DAY + timedelta(days=1)))
-    assert figures(shop)[FIRST] == 50
+    assert read_figures(shop)[FIRST] == 50
 
 
 # Kills
@@ -339,11 +304,39 @@ def test_failed_run_before_the_rollback_cannot_resume(shop: RecordedShop) -> Non
     shop.roll_back(f"daily-{THIRD}-1")
     with pytest.raises(UsageError, match="was rolled back after"):
         require_resumable_run(shop.settings, failed)
-    assert figures(shop) == {FIRST: 11, SECOND: 20}
+    assert read_figures(shop) == {FIRST: 11, SECOND: 20}
 
 
 def test_vacuum_keeps_what_a_rollback_of_recent_runs_needs(shop: RecordedShop) -> None:
     at = datetime.now(timezone.utc) + timedelta(days=3)
     apply_vacuum(plan_vacuum(shop.settings.lake, shop.archive, keep=timedelta(days=30), at=at))
     shop.roll_back(f"daily-{SECOND}-1")
-    assert figures(shop) == {FIRST: 10, THIRD: 30}
+    assert read_figures(shop) == {FIRST: 10, THIRD: 30}
+
+
+def test_rollback_brings_no_erased_person_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = RecordedShop(tmp_path)
+    keys = load_keys(shop.settings.pii_key)
+    person = make_pseudonym(keys, "C-00001")
+    assert person is not None
+    for each in (orders(FIRST, ("o1", FIRST, "10"), customer=person), orders(SECOND, ("o2", SECOND, "20"))):
+        shop.run(each)
+    shop.run(orders(FIRST, ("o1", FIRST, "12"), customer=person))
+    erase(shop.settings, "C-00001", "asked to be", mark_stale_dates)
+    assert "removed by a vacuum, an erasure or a rekey" in refused(shop, f"daily-{FIRST}-2")
+    # Runs since the erasure can be rolled back: the rows before them have no person.
+    again = shop.run(orders(FIRST, ("o1", FIRST, "15")))
+    shop.roll_back(again)
+    assert read_figures(shop) == {FIRST: 12, SECOND: 20}
+    assert person not in repr(shop.tables())
+    monkeypatch.setattr(rollback, "list_unfinished", lambda _: {person})
+    with pytest.raises(UsageError, match="An erasure is not finished"):
+        shop.roll_back(f"daily-{SECOND}-1")
+
+
+def test_rollback_works_in_a_bucket(aws_account: Account) -> None:
+    shop = RecordedShop(f"s3://{aws_account.new_bucket()}")
+    for each in LANDINGS:
+        shop.run(each)
+    shop.roll_back(f"daily-{SECOND}-1")
+    assert read_figures(shop) == {FIRST: 10, THIRD: 30}

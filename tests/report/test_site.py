@@ -11,7 +11,7 @@ from daybook.records.models import BackfillRecord, RunRecord
 from daybook.report import site
 from daybook.report.site import NEWEST_RUNS_SHOWN, build_site
 from daybook.sources import Calendar
-from tests.sample_records import attempt_record, run_record
+from tests.sample_records import attempt_record, rollback_record, run_record
 
 RAW_READ = {
     "at": "2018-05-06T06:00:01Z",
@@ -101,6 +101,18 @@ def test_legend_counts_every_outcome(build, run):
     )
     assert "1 SUCCEEDED published 1 SKIPPED nothing to do 0 REJECTED" in index.text
     assert "1 RUNNING in progress when this page was generated 2 NEVER RAN no run for this date" in index.text
+
+
+def test_rolled_back_day_is_shown_with_its_reason(build, run):
+    taken_back = run("2018-05-05")
+    taken_back.rolled_back = rollback_record(taken_back.run_id, restored_dates=["2018-05-03"])
+    index, page_of = build(run("2018-05-04"), taken_back)
+    assert "Latest successful day: Friday, 4 May 2018" in index.text
+    assert "2018-05-05: ROLLED BACK" in index.values("title")
+    assert "1 ROLLED BACK published, then taken back" in index.text
+    page = page_of(taken_back)
+    assert "Rolled back by a steward wrong prices 2025-12-24 08:00:00 UTC Restored dates 2018-05-03" in page.text
+    assert "The day Orders" not in page.text
 
 
 def test_newest_runs_are_listed_first(build, run):

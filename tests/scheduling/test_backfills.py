@@ -35,6 +35,7 @@ from daybook.scheduling.backfills import (
     write_backfill_history,
 )
 from daybook.settings import Settings, load_settings
+from tests.sample_records import rollback_record
 from tests.scheduling.backfilling import add_run, build_plan, day, run_backfill, write_run_record
 
 
@@ -84,6 +85,13 @@ def test_dates_with_a_successful_newest_run_are_not_planned(settings: Settings, 
     plan = plan_backfill(settings, day(1), day(6))
     assert planned(plan) == {3: "daily-2025-11-03-2", 4: "daily-2025-11-04-2", 6: "daily-2025-11-06-3"}
     assert left_alone(plan) == [1, 2, 5]
+
+
+def test_rolled_back_dates_are_planned(settings: Settings, archive: Archive) -> None:
+    run_id = add_run(archive, 1, "SUCCEEDED")
+    archive.write_rollback(rollback_record(run_id))
+    plan = plan_backfill(settings, day(1), day(1))
+    assert [each.run_id for each in plan.days] == [f"daily-{day(1)}-2"]
 
 
 def test_tenth_run_of_a_date_is_newer_than_the_ninth(settings: Settings, archive: Archive) -> None:

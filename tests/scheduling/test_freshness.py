@@ -11,9 +11,15 @@ import pytest
 from daybook.contracts import load_table
 from daybook.records.models import RunRecord, StageDetails
 from daybook.scheduling.due import end_of_day
-from daybook.scheduling.freshness import Freshness, compute_freshness, describe_published_figures, find_visible_dates
+from daybook.scheduling.freshness import (
+    Freshness,
+    compute_freshness,
+    describe_published_figures,
+    describe_rollback,
+    find_visible_dates,
+)
 from daybook.sources import Calendar
-from tests.sample_records import run_record
+from tests.sample_records import rollback_record, run_record
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SALES, RFM = load_table("gold.daily_sales"), load_table("gold.customer_rfm")
@@ -67,6 +73,27 @@ def fresh(*runs: RunRecord, at: datetime = NOW, zone: ZoneInfo = BERLIN, **calen
 
 def local(*parts: int) -> datetime:
     return datetime(*parts, tzinfo=BERLIN)  # type: ignore[arg-type, misc]
+
+
+# Rollbacks
+
+
+def rolled_back(number: int, **values: Any) -> RunRecord:
+    record = run(number)
+    return record.changed(rolled_back=rollback_record(record.run_id, **values))
+
+
+def test_date_that_was_rolled_back_is_not_visible() -> None:
+    assert fresh(run(28), rolled_back(29)).newest == day(28)
+
+
+def test_rollback_names_whose_figures_show() -> None:
+    told = "Rolled back by a steward at 2025-12-24 08:00 UTC: wrong prices; "
+    assert describe_rollback(run(29), []) == ""
+    assert describe_rollback(rolled_back(29), []) == f"{told}no earlier run of its date is published."
+    earlier = [run(29), rolled_back(29)]
+    assert describe_rollback(rolled_back(29), earlier) == f"{told}readers see the figures that {earlier[0].run_id} published."
+    assert describe_rollback(rolled_back(29, ended_at=None), []).endswith("is not finished; give the same command again.")
 
 
 # When a date is due

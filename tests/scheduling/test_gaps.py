@@ -22,7 +22,7 @@ from daybook.scheduling.gaps import Gap, GapReport, InputChange, find_gaps, grou
 from daybook.settings import load_settings
 from daybook.sources import load_source
 from daybook.storage import Store
-from tests.sample_records import run_record
+from tests.sample_records import rollback_record, run_record
 
 DAY = date(2025, 11, 28)
 NOW = datetime(2025, 12, 24, 12, tzinfo=timezone.utc)
@@ -184,6 +184,35 @@ def test_rejected_date_with_new_input_is_caught_up(shop: Shop) -> None:
     gap = shop.gap()
     assert (gap["reason"], gap["catch_up"]) == ("rejected", True)
     assert gap["detail"] == (f"12 % of orders break a rule; its input has changed since: orders/{DAY}/orders.csv has changed")
+
+
+def test_rolled_back_date_has_its_reason_and_no_catch_up(shop: Shop) -> None:
+    run_id = shop.run(read=shop.deliver_day())
+    shop.archive.write_rollback(rollback_record(run_id))
+    gap = shop.gap()
+    assert (gap["reason"], gap["detail"], gap["catch_up"]) == ("rolled back", "by a steward: wrong prices", False)
+    assert f"run each date: `daybook run --env local --date {DAY}`" in shop()[1]
+
+
+def test_rolled_back_date_names_the_run_that_shows(shop: Shop) -> None:
+    files = shop.deliver_day()
+    first, second = shop.run(read=files), shop.run(read=files)
+    shop.archive.write_rollback(rollback_record(second))
+    assert shop.gap()["detail"] == f"by a steward: wrong prices; the tables of {first} are still published"
+
+
+def test_rolled_back_date_with_new_input_is_caught_up(shop: Shop) -> None:
+    files = shop.deliver_day()
+    shop.archive.write_rollback(rollback_record(shop.run(read=files)))
+    shop.deliver(files[0], "other rows")
+    assert shop.gap()["catch_up"]
+
+
+def test_run_after_a_rollback_closes_the_gap(shop: Shop) -> None:
+    files = shop.deliver_day()
+    shop.archive.write_rollback(rollback_record(shop.run(read=files)))
+    shop.run(read=files)
+    shop.assert_none()
 
 
 def test_file_of_another_size_has_changed(shop: Shop) -> None:

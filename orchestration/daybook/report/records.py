@@ -29,10 +29,10 @@ OUTCOMES = {
     name: Outcome(name, meaning)
     for name, meaning in (
         ("SUCCEEDED", "published"),
-        ("ROLLED BACK", "published, then taken back"),
         ("SKIPPED", "nothing to do"),
         ("REJECTED", "a quality gate refused the data"),
         ("FAILED", "a fault after all retries, or a permanent failure"),
+        ("ROLLED BACK", "published, then taken back"),
         ("RUNNING", "in progress when this page was generated"),
         ("NEVER RAN", "no run for this date"),
         ("CLOSED", "no run expected by the source's calendar"),
