@@ -16,11 +16,18 @@ from daybook.errors import LakeError
 from daybook.lake.schema_evolution import stored_names
 from daybook.lake.tables import Lake, overwrite
 
+<<<<<<< HEAD
 PUBLISHED_DATES_KEY = "daybook_published"
 """Key of a commit's metadata with the business dates that it published, separated by blanks."""
 _APP_ID = "daybook.publish"
+=======
+PUBLISH_APP_ID = "daybook.publish"
+>>>>>>> c4828ed (Merge the new rows of a date in one function)
 """Delta rejects one of two concurrent commits with a transaction of the same application. So publications of a table are
 serial, also the first two of a new table, where neither replaces a file of the other."""
+
+ROLLED_BACK_KEY = "daybook_rolled_back"
+"""In the log, the key of a rollback's commit with the run whose publication it takes back. That no longer counts as newer."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +115,11 @@ def publish(
         own = (commit for commit in commits if commit.get("daybook_run_id") == lake.run_id and PUBLISHED_DATES_KEY in commit)
         earlier = next(own, None)
         if earlier is not None:
-            superseded = sorted(set(dates) - set(_published_dates(earlier))) if by_date else []
+            superseded = sorted(set(dates) - set(published_dates(earlier))) if by_date else []
             return PublishResult(False, int(earlier["version"]), superseded)
-        newer = [commit for commit in commits if _is_newer(commit, snapshot)]
-        taken = {day for commit in newer for day in (_published_dates(commit) if by_date else dates)}
+        undone = {commit.get(ROLLED_BACK_KEY) for commit in commits}
+        newer = [each for each in commits if _is_newer(each, snapshot) and each.get("daybook_run_id") not in undone]
+        taken = {day for commit in newer for day in (published_dates(commit) if by_date else dates)}
         superseded = [day for day in dates if day in taken]
         wanted = [day for day in dates if day not in taken]
         if newer and not wanted:
@@ -137,12 +145,27 @@ def _replace_dates(
     if contract.partition_by:
         (stored,) = stored_names(delta, contract.partition_by[:1])
         predicate = f"{stored} IN ({', '.join(repr(day.isoformat()) for day in dates)})"
+<<<<<<< HEAD
     details = {PUBLISHED_DATES_KEY: " ".join(day.isoformat() for day in dates)}
+=======
+    details = publication_details(dates, snapshot)
+    # Not for a development copy: it has one writer, and its tables begin at version 0 while others have hundreds.
+    transactions = [Transaction(PUBLISH_APP_ID, snapshot.sequence_number if snapshot else 1)] if lake.run_id else None
+    overwrite(delta, rows, predicate, lake.commit_properties(transactions, **details))
+
+
+def publication_details(dates: Sequence[date], snapshot: Optional[LakeSnapshot]) -> dict[str, str]:
+    """Return what the log has about a publication: its dates, and the number of the snapshot that it was computed from."""
+    details = {"daybook_published": " ".join(day.isoformat() for day in dates)}
+>>>>>>> c4828ed (Merge the new rows of a date in one function)
     if snapshot is not None:
         details.update(daybook_lake=snapshot.lake_id, daybook_snapshot=str(snapshot.sequence_number))
-    # Not for a development copy: it has one writer, and its tables begin at version 0 while others have hundreds.
-    transactions = [Transaction(_APP_ID, snapshot.sequence_number if snapshot else 1)] if lake.run_id else None
-    overwrite(delta, rows, predicate, lake.commit_properties(transactions, **details))
+    return details
+
+
+def published_dates(commit: dict[str, Any]) -> list[date]:
+    """Return the dates that a commit published, by its details in the log; none if it published nothing."""
+    return [date.fromisoformat(day) for day in commit.get("daybook_published", "").split()]
 
 
 def _commits_since(lake: Lake, delta: DeltaTable, table: str, snapshot: Optional[LakeSnapshot]) -> list[dict[str, Any]]:
@@ -170,10 +193,13 @@ def _is_newer(commit: dict[str, Any], snapshot: Optional[LakeSnapshot]) -> bool:
     return int(commit["daybook_snapshot"]) > snapshot.sequence_number
 
 
+<<<<<<< HEAD
 def _published_dates(commit: dict[str, Any]) -> list[date]:
     return [date.fromisoformat(day) for day in commit[PUBLISHED_DATES_KEY].split()]
 
 
+=======
+>>>>>>> c4828ed (Merge the new rows of a date in one function)
 def _read_versions(lake: Lake, tables: Sequence[str]) -> dict[str, int]:
     versions = {name: lake.version(name) for name in tables}
     return {name: -1 if version is None else version for name, version in versions.items()}

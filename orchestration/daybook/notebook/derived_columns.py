@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import pyarrow as pa
 
 from daybook.contracts import Table, load_tables
@@ -9,6 +11,8 @@ from daybook.contracts.columns import find_column
 from daybook.errors import NotebookError
 from daybook.notebook.context import Stage
 from daybook.notebook.lineage import derivation_name
+from daybook.notebook.magic import bind_values, named_values
+from daybook.notebook.parameters import load_notebook, notebook_path
 
 
 def add_derived_columns(stage: Stage, contract: Table) -> str:
@@ -63,3 +67,17 @@ def _read_merged_tables(stage: Stage, contract: Table) -> None:
     for table in stage.engine.referenced_tables(f"SELECT * FROM {name}"):
         if table in load_tables("silver"):
             stage.engine.refresh(table)
+
+
+def define_derivations(stage: Stage) -> None:
+    """Define the derived columns as the cells of the transform notebook do, for a stage without that notebook."""
+    derivations = {derivation_name(contract) for contract in load_tables("silver").values() if contract.derived}
+    for cell in load_notebook(notebook_path("transform")).cells:
+        line, _, sql = cell.source.partition("\n")
+        name = line.split()[1] if line.startswith("%%sql ") else ""
+        if cell.cell_type == "code" and name in derivations:
+            stage.define(name, bind_values(sql, named_values(stage, {}), _refuse_expression).strip().rstrip(";"))
+
+
+def _refuse_expression(text: str) -> NoReturn:
+    raise NotebookError(f"A cell that defines derived columns has the expression {text!r}; write it as SQL.")

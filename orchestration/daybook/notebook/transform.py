@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import date
 from functools import partial
 
 import pyarrow as pa
@@ -120,16 +122,39 @@ def merge_silver(stage: Stage) -> Listing:
     if reasons:
         stage.reject(reasons, rows_in=read)
         return format_rules(found_by)
+    counts, stale = merge_new_rows(stage, contracts)
+    dated = business_date_table()
+    count = pa.table({dated.name: pa.array([rows[dated.full_name]], pa.int64())})
+    stage.lake.replace_partition(LANDED_DATES, count, stage.run_date)
+    for contract in contracts:
+        stage.lake.compact(contract.full_name)
+    merged = [(name, rows[name], *each.values()) for name, each in counts.items()]
+    stage.details["merged"] = {name: dict(zip(("rows", "inserted", "updated", "deleted"), rest)) for name, *rest in merged}
+    stage.details["stale_dates"] = [day.isoformat() for day in stale]
+    stage.succeed(rows_in=read, rows_out=sum(rows.values()))
+    return Listing(["table", "rows", "inserted", "updated", "deleted"], merged)
+
+
+def merge_new_rows(stage: Stage, contracts: Sequence[Table]) -> tuple[dict[str, dict[str, int]], list[date]]:
+    """Merge ``new.<table>`` into each silver table as the rows of the business date, and bring derived columns up to date.
+
+    Returns
+    -------
+    dict
+        By table, the numbers of rows inserted, updated and deleted.
+    list of date
+        The business dates whose gold the next run of this date has to compute; they are noted.
+    """
     # A stored table that cannot take the columns of its contract stops the merge of all tables, too.
     for contract in contracts:
         stage.lake.ensure_table(contract)
     dated = business_date_table()
     tracker = StaleDateTracker(stage)
-    merged = []
+    counts = {}
     # The dated table after the others: what these refer to is noted before the row exists. Then tables with derived columns,
     # whose cells read the others.
     for contract in sorted(contracts, key=lambda each: (bool(each.derived), each is dated)):
-        counts = merge(
+        counts[contract.full_name] = merge(
             stage.lake,
             contract,
             add_derived_columns(stage, contract),
@@ -138,18 +163,9 @@ def merge_silver(stage: Stage) -> Listing:
             before=partial(tracker.note, contract),
             database=stage.engine.connection,
         )
-        merged.append((contract.full_name, rows[contract.full_name], *counts.values()))
     for contract in contracts:
         update_derived_columns(stage, contract)
-    stale = tracker.mark_remaining()
-    count = pa.table({dated.name: pa.array([rows[dated.full_name]], pa.int64())})
-    stage.lake.replace_partition(LANDED_DATES, count, stage.run_date)
-    for contract in contracts:
-        stage.lake.compact(contract.full_name)
-    stage.details["merged"] = {name: dict(zip(("rows", "inserted", "updated", "deleted"), rest)) for name, *rest in merged}
-    stage.details["stale_dates"] = [day.isoformat() for day in stale]
-    stage.succeed(rows_in=read, rows_out=sum(rows.values()))
-    return Listing(["table", "rows", "inserted", "updated", "deleted"], merged)
+    return counts, tracker.mark_remaining()
 
 
 def _merged_table_sql(table: str) -> str:
