@@ -16,13 +16,9 @@ from daybook.errors import LakeError
 from daybook.lake.schema_evolution import stored_names
 from daybook.lake.tables import Lake, overwrite
 
-<<<<<<< HEAD
 PUBLISHED_DATES_KEY = "daybook_published"
 """Key of a commit's metadata with the business dates that it published, separated by blanks."""
-_APP_ID = "daybook.publish"
-=======
 PUBLISH_APP_ID = "daybook.publish"
->>>>>>> c4828ed (Merge the new rows of a date in one function)
 """Delta rejects one of two concurrent commits with a transaction of the same application. So publications of a table are
 serial, also the first two of a new table, where neither replaces a file of the other."""
 
@@ -145,9 +141,6 @@ def _replace_dates(
     if contract.partition_by:
         (stored,) = stored_names(delta, contract.partition_by[:1])
         predicate = f"{stored} IN ({', '.join(repr(day.isoformat()) for day in dates)})"
-<<<<<<< HEAD
-    details = {PUBLISHED_DATES_KEY: " ".join(day.isoformat() for day in dates)}
-=======
     details = publication_details(dates, snapshot)
     # Not for a development copy: it has one writer, and its tables begin at version 0 while others have hundreds.
     transactions = [Transaction(PUBLISH_APP_ID, snapshot.sequence_number if snapshot else 1)] if lake.run_id else None
@@ -156,8 +149,7 @@ def _replace_dates(
 
 def publication_details(dates: Sequence[date], snapshot: Optional[LakeSnapshot]) -> dict[str, str]:
     """Return what the log has about a publication: its dates, and the number of the snapshot that it was computed from."""
-    details = {"daybook_published": " ".join(day.isoformat() for day in dates)}
->>>>>>> c4828ed (Merge the new rows of a date in one function)
+    details = {PUBLISHED_DATES_KEY: " ".join(day.isoformat() for day in dates)}
     if snapshot is not None:
         details.update(daybook_lake=snapshot.lake_id, daybook_snapshot=str(snapshot.sequence_number))
     return details
@@ -165,7 +157,7 @@ def publication_details(dates: Sequence[date], snapshot: Optional[LakeSnapshot])
 
 def published_dates(commit: dict[str, Any]) -> list[date]:
     """Return the dates that a commit published, by its details in the log; none if it published nothing."""
-    return [date.fromisoformat(day) for day in commit.get("daybook_published", "").split()]
+    return [date.fromisoformat(day) for day in commit.get(PUBLISHED_DATES_KEY, "").split()]
 
 
 def _commits_since(lake: Lake, delta: DeltaTable, table: str, snapshot: Optional[LakeSnapshot]) -> list[dict[str, Any]]:
@@ -193,13 +185,6 @@ def _is_newer(commit: dict[str, Any], snapshot: Optional[LakeSnapshot]) -> bool:
     return int(commit["daybook_snapshot"]) > snapshot.sequence_number
 
 
-<<<<<<< HEAD
-def _published_dates(commit: dict[str, Any]) -> list[date]:
-    return [date.fromisoformat(day) for day in commit[PUBLISHED_DATES_KEY].split()]
-
-
-=======
->>>>>>> c4828ed (Merge the new rows of a date in one function)
 def _read_versions(lake: Lake, tables: Sequence[str]) -> dict[str, int]:
     versions = {name: lake.version(name) for name in tables}
     return {name: -1 if version is None else version for name, version in versions.items()}

@@ -19,7 +19,14 @@ from deltalake.exceptions import DeltaError
 from daybook.contracts import Table
 from daybook.errors import LakeError
 from daybook.lake.delta import column_expression, open_table_or_none, scanner_columns
-from daybook.lake.publish import PUBLISH_APP_ID, ROLLED_BACK_KEY, LakeSnapshot, publication_details, published_dates
+from daybook.lake.publish import (
+    PUBLISH_APP_ID,
+    PUBLISHED_DATES_KEY,
+    ROLLED_BACK_KEY,
+    LakeSnapshot,
+    publication_details,
+    published_dates,
+)
 from daybook.lake.schema_evolution import stored_names
 from daybook.lake.tables import Lake, overwrite
 
@@ -74,7 +81,7 @@ def list_commits(lake: Lake, table: str, contract: Optional[Table] = None) -> li
     found = []
     for each in reversed(delta.history() if delta is not None else []):
         published: Optional[frozenset[Part]] = None
-        if contract is not None and "daybook_published" in each:
+        if contract is not None and PUBLISHED_DATES_KEY in each:
             days: list[Part] = [*published_dates(each)]
             published = frozenset(days if contract.partition_by else [None])
         found.append(Commit(int(each["version"]), each.get("daybook_run_id", ""), each.get("operation", ""), published))
