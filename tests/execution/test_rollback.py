@@ -34,7 +34,7 @@ from tests.notebook.histories import DAYS, History, Run, histories
 pytestmark = pytest.mark.slow
 NEXT_DAY = DAYS[-1] + timedelta(days=1)
 _QUICK = settings(
-    max_examples=12,
+    max_examples=8,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
 )
@@ -131,6 +131,19 @@ def test_next_run_computes_dates_that_no_version_has(shop: RecordedShop) -> None
     shop.run(empty_landing(NEXT_DAY))
     assert record.stale_dates == []
     assert read_figures(shop)[FIRST] == 12
+
+
+def test_line_of_an_order_that_moves_back_counts_there(shop: RecordedShop) -> None:
+    """No version of the first date has the later price of the line."""
+    moving = shop.run(orders(NEXT_DAY, ("o1", SECOND, "11")))
+    later = orders(NEXT_DAY + timedelta(days=1), ("o1", SECOND, "50"))
+    later.rows["orders"] = []
+    shop.run(later)
+    assert read_figures(shop) == {SECOND: 71, THIRD: 30}
+    record = shop.roll_back(moving)
+    assert set(record.stale_dates) >= {FIRST, SECOND}
+    shop.run(empty_landing(NEXT_DAY))
+    assert read_figures(shop) == {FIRST: 50, SECOND: 21, THIRD: 30}
 
 
 def test_runs_since_a_version_are_rolled_back(shop: RecordedShop) -> None:
