@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from daybook.review.notebook_diff import CellChange, diff_notebooks, read_definition
+from daybook.review.notebook_diff import CellChange, diff_notebooks
 
 QUERY = "%%sql gold.sales --rows 5\nSELECT day, sum(amount) AS amount\nFROM lines\nGROUP BY day"
 
@@ -59,10 +59,7 @@ def test_new_and_removed_notebooks_are_whole() -> None:
     assert change.lines() == ["@@ -1 +0,0 @@", "-one = 1"]
 
 
-def test_definition_is_the_name_after_the_magic() -> None:
-    assert read_definition(QUERY) == ("gold.sales", QUERY.partition("\n")[2])
-    assert read_definition("%%sql --as top --quiet\nSELECT 1") == ("", "")
-    assert read_definition("x = 1") == ("", "")
+def test_changed_cell_has_the_name_that_it_defines() -> None:
     assert diff_notebooks(None, notebook(QUERY))[0].defines == "gold.sales"
 
 

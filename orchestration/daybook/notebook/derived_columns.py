@@ -13,6 +13,7 @@ from daybook.notebook.context import Stage
 from daybook.notebook.lineage import derivation_name
 from daybook.notebook.magic import bind_values, named_values
 from daybook.notebook.parameters import load_notebook, notebook_path
+from daybook.notebook.sql_cells import read_definitions
 
 
 def add_derived_columns(stage: Stage, contract: Table) -> str:
@@ -72,11 +73,10 @@ def _read_merged_tables(stage: Stage, contract: Table) -> None:
 def define_derivations(stage: Stage) -> None:
     """Define the derived columns as the cells of the transform notebook do, for a stage without that notebook."""
     derivations = {derivation_name(contract) for contract in load_tables("silver").values() if contract.derived}
-    for cell in load_notebook(notebook_path("transform")).cells:
-        line, _, sql = cell.source.partition("\n")
-        name = line.split()[1] if line.startswith("%%sql ") else ""
-        if cell.cell_type == "code" and name in derivations:
-            stage.define(name, bind_values(sql, named_values(stage, {}), _refuse_expression).strip().rstrip(";"))
+    values = named_values(stage.settings, stage.run_date, {})
+    for name, sql in read_definitions(load_notebook(notebook_path("transform"))).items():
+        if name in derivations:
+            stage.define(name, bind_values(sql, values, _refuse_expression))
 
 
 def _refuse_expression(text: str) -> NoReturn:

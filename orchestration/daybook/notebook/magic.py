@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import math
 import re
-import shlex
 import threading
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from difflib import get_close_matches
-from keyword import iskeyword
 from numbers import Integral
 from typing import Any, Callable, Optional
 
@@ -24,12 +21,11 @@ from daybook.engines import query_error
 from daybook.errors import StageError, UsageError
 from daybook.notebook import context as stages
 from daybook.notebook.display import Listing
+from daybook.notebook.sql_cells import parse_options
 from daybook.records.names import RESULT_MIME
 from daybook.settings import Settings
 from daybook.sources.mapping import literal
 
-_DEFAULT_ROWS = 10
-_USAGE = "write %%sql [name] [--as NAME] [--rows N] [--quiet]"
 _PLAIN_TYPES = (str, Integral, float, Decimal, date, type(None))
 """Types of values that ``$name`` takes from the notebook and the settings."""
 _PANDAS_NULL_TYPES = ("NaTType", "NAType")
@@ -116,24 +112,6 @@ def bind_values(sql: str, values: Mapping[str, Any], evaluate: Callable[[str], A
         return found[0]
 
     return _TOKEN.sub(bind, sql)
-
-
-def parse_options(line: str) -> argparse.Namespace:
-    """Return the options of a ``%%sql`` line: name, frame, rows, quiet."""
-    parser = argparse.ArgumentParser(prog="%%sql", add_help=False, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("name", nargs="?")
-    parser.add_argument("--as", dest="frame", metavar="NAME")
-    parser.add_argument("--rows", type=int, default=_DEFAULT_ROWS)
-    parser.add_argument("--quiet", action="store_true")
-    try:
-        options, unknown = parser.parse_known_args(shlex.split(line))
-    except (argparse.ArgumentError, ValueError) as error:
-        raise UsageError(f"%%sql {line}: {error}; {_USAGE}.") from None
-    if unknown:
-        raise UsageError(f"%%sql does not know {unknown[0]!r}; {_USAGE}.")
-    if options.frame and (not options.frame.isidentifier() or iskeyword(options.frame)):
-        raise UsageError(f"%%sql --as {options.frame}: the DataFrame needs a Python name, such as top; {_USAGE}.")
-    return options
 
 
 def named_values(settings: Settings, run_date: date, variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from daybook.contracts import LAYERS, read_contract
 from daybook.errors import DaybookError
 from daybook.notebook.parameters import load_notebook
+from daybook.notebook.sql_cells import read_definitions
 from daybook.records.names import STAGES, notebook_name
 from daybook.review.affected import Effect, trace_effect
-from daybook.review.notebook_diff import CellChange, diff_notebooks, read_definition
+from daybook.review.notebook_diff import CellChange, diff_notebooks
 from daybook.review.revisions import FileChange, Revisions
 from daybook.review.yaml_diff import ABSENT, KeyChange, diff_values
 from daybook.settings import list_files, read_yaml
@@ -89,13 +90,9 @@ def _diff_files(before: Optional[dict[str, Any]], after: Optional[dict[str, Any]
 
 
 def _list_definitions(notebooks: Mapping[str, NotebookNode]) -> dict[str, dict[str, str]]:
-    """Return the SQL of the named cells of the stages' notebooks, by path and name; of a repeated name the last."""
-    found = {}
-    for path in (f"notebooks/{notebook_name(stage)}.ipynb" for stage in STAGES):
-        cells = notebooks[path].cells if path in notebooks else []
-        named = (read_definition(cell.source) for cell in cells if cell.cell_type == "code")
-        found[path] = {name: sql for name, sql in named if name}
-    return found
+    """Return the SQL of the named cells of the stages' notebooks, by path and name."""
+    paths = (f"notebooks/{notebook_name(stage)}.ipynb" for stage in STAGES)
+    return {path: read_definitions(notebooks[path]) if path in notebooks else {} for path in paths}
 
 
 def _changed_settings(params: Mapping[str, list[KeyChange]]) -> Iterator[str]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, Optional
 
+from daybook.notebook.sql_cells import read_definition
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 _HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
-_SQL_CELL = re.compile(r"%%sql(?:[ \t]+(?P<name>[A-Za-z_][\w.]*))?[^\n]*\n?(?P<sql>.*)", re.DOTALL)
 _CONTEXT_LINES = 3
 
 
@@ -44,12 +45,6 @@ class CellChange:
         before, after = ((text or "").splitlines() for text in (self.before, self.after))
         context = _CONTEXT_LINES if self.before is not None and self.after is not None else 0
         return list(unified_diff(before, after, lineterm="", n=context))[2:]
-
-
-def read_definition(source: str) -> tuple[str, str]:
-    """Return the name that a ``%%sql`` cell defines, and its SQL; empty for cells that define none."""
-    found = _SQL_CELL.match(source)
-    return (found["name"], found["sql"]) if found and found["name"] else ("", "")
 
 
 def diff_notebooks(before: Optional[NotebookNode], after: Optional[NotebookNode]) -> list[CellChange]:

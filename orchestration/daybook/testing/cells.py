@@ -12,8 +12,9 @@ from sqlglot import exp
 
 from daybook.engines.duckdb import named_tables
 from daybook.errors import CaseError, NotebookError
-from daybook.notebook.magic import bind_values, parse_options
+from daybook.notebook.magic import bind_values
 from daybook.notebook.parameters import load_notebook
+from daybook.notebook.sql_cells import read_definitions
 from daybook.settings import list_files, project_root
 from daybook.testing.case import suggest_names
 
@@ -33,14 +34,8 @@ class SqlCells:
         if notebook not in known:
             raise CaseError(f"There is no notebook {notebook!r}; {suggest_names(notebook, known)}")
         self.notebook = notebook
-        self.queries: dict[str, str] = {}
-        """The text of the cells by the name that they define. A test of the cases may replace one."""
-        for cell in load_notebook(folder / f"{notebook}.ipynb").cells:
-            line, _, sql = cell.source.lstrip().partition("\n")
-            if cell.cell_type == "code" and line.split()[:1] == ["%%sql"]:
-                name = parse_options(line.partition("%%sql")[2]).name
-                if name:
-                    self.queries[name] = sql.strip().rstrip(";")
+        self.queries = read_definitions(load_notebook(folder / f"{notebook}.ipynb"))
+        """The SQL of the cells by the name that they define. A test of the cases may replace one."""
 
     @property
     def names(self) -> list[str]:
