@@ -13,7 +13,6 @@ import pytest
 from daybook.records.archive import Archive
 from daybook.review.comparison import compare_runs, compare_versions
 from daybook.settings import load_settings
-from tests.conftest import Project
 from tests.docs.command_lines import examples
 from tests.docs.pages import DOCS, ROOT, Page
 
@@ -49,20 +48,22 @@ class Repository:
         return done.stdout
 
 
-def test_tutorial_changes_publishes_and_rolls_back(project: Project, home: Path) -> None:
-    shutil.copytree(ROOT / "tests" / "sql", project.root / "tests" / "sql", ignore=shutil.ignore_patterns("__pycache__"))
-    repository = Repository(project.root, home)
+def test_tutorial_changes_publishes_and_rolls_back(tmp_path: Path, home: Path) -> None:
+    root = tmp_path / "shop"
+    for folder in ("notebooks", "params", "orchestration", "tests/sql"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", ".*"))
+    repository = Repository(root, home)
     (case,) = TUTORIAL.blocks("yaml")
     path = case.splitlines()[0].removeprefix("# ")
     printed = {}
     for example in examples(TUTORIAL):
         if example.line.startswith("git add"):
             # The file of the case is made between its block and this line.
-            project.write(path, case)
+            (root / path).write_text(case, encoding="utf-8")
         printed[example.line] = repository.run(example.line)
     assert "2 cases failed" in printed["daybook test || true"]
     assert "returning_customers" in printed["daybook preview"]
-    review = (project.root / "review.md").read_text(encoding="utf-8")
+    review = (root / "review.md").read_text(encoding="utf-8")
     assert "| `gold.daily_sales` | `new_customers`, `returning_customers` |" in review
     settings = load_settings("local")
     changed = compare_runs(settings, "daily-2025-11-30-1", "daily-2025-11-30-2", tables=["gold.daily_sales"])
