@@ -79,7 +79,9 @@ ALLOWED = {
     "payments": [
         "sequence >= 1", "method IN ('credit_card', 'paypal', 'invoice', 'voucher')", "installments >= 0", "amount >= 0",
     ],
-    "returns": ["line_number >= 1", "quantity BETWEEN 1 AND 1000", "unit_price >= 0"],
+    "returns": [
+        "regexp_matches(return_id, '^R-[0-9]{1,6}$')", "line_number >= 1", "quantity BETWEEN 1 AND 1000", "unit_price >= 0",
+    ],
     "reviews": ["score BETWEEN 1 AND 5", "length(title) <= 200"],
     "customers": ["regexp_matches(email, '^[^@ ]+@[^@ ]+[.][^@ ]+$')"],
     "products": ["list_price >= 0"],
