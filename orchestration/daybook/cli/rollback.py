@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from daybook.cli.app import app, load_command_settings
-from daybook.cli.options import EnvOption, JsonOption, SetOption, YesOption
+from daybook.cli.options import EnvOption, JsonOption, SetOption, WhileRunningOption, YesOption
 from daybook.cli.terminal import print_json, print_line, require_confirmation
 from daybook.errors import UsageError
 from daybook.settings import require_own_lake
@@ -31,6 +31,7 @@ def rollback(
     by: Annotated[Optional[str], typer.Option("--by", help="Who decides; default: your login name.", metavar="NAME")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be restored, and change nothing.")] = False,
     yes: YesOption = False,
+    while_running: WhileRunningOption = False,
     env: EnvOption = "local",
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -49,7 +50,7 @@ def rollback(
     settings = load_command_settings(env, set_)
     require_own_lake(settings)
     run_ids = _select_runs(settings, run_id, table, to)
-    plans = plan_rollbacks(settings, run_ids)
+    plans = plan_rollbacks(settings, run_ids, while_running=while_running)
     if dry_run and as_json:
         print_json({"dry_run": True, "rollbacks": [_summarize(each) for each in plans]})
         return
@@ -60,7 +61,8 @@ def rollback(
         print_line("Nothing was changed.")
         return
     require_confirmation("Continue?", yes)
-    records = [roll_back(settings, each, by=by or getpass.getuser(), why=reason) for each in run_ids]
+    name = by or getpass.getuser()
+    records = [roll_back(settings, each, by=name, why=reason, while_running=while_running) for each in run_ids]
     if as_json:
         print_json({"dry_run": False, "rollbacks": [each.to_json() for each in records]})
     else:

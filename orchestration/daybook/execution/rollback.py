@@ -105,8 +105,15 @@ class RollbackPlan:
         return [each.contract.full_name for each in self.gold if not each.contract.partition_by]
 
 
-def plan_rollbacks(settings: Settings, run_ids: Sequence[str]) -> list[RollbackPlan]:
+def plan_rollbacks(settings: Settings, run_ids: Sequence[str], *, while_running: bool = False) -> list[RollbackPlan]:
     """Return what the rollbacks of runs do, one after the other; nothing is changed.
+
+    Parameters
+    ----------
+    settings, run_ids
+        The deployment and the runs, newest first.
+    while_running
+        Whether a run of another date may be in progress.
 
     Raises
     ------
@@ -118,7 +125,8 @@ def plan_rollbacks(settings: Settings, run_ids: Sequence[str]) -> list[RollbackP
     """
     archive = Archive(settings.archive)
     runs = {run_id: archive.run(run_id) for run_id in archive.run_ids()}
-    require_no_active_run(archive, _COMMAND)
+    if not while_running:
+        require_no_active_run(archive, _COMMAND)
     if list_unfinished(settings.lake):
         raise UsageError(
             "An erasure is not finished, so earlier rows may have the person; finish it with `daybook erase --again`."
@@ -153,7 +161,7 @@ def find_publications_since(settings: Settings, table: str, version: int) -> lis
     return found
 
 
-def roll_back(settings: Settings, run_id: str, *, by: str, why: str) -> RollbackRecord:
+def roll_back(settings: Settings, run_id: str, *, by: str, why: str, while_running: bool = False) -> RollbackRecord:
     """Take back the publication of a run, or finish a killed try.
 
     Parameters
@@ -162,6 +170,8 @@ def roll_back(settings: Settings, run_id: str, *, by: str, why: str) -> Rollback
         The deployment and the run.
     by, why
         Who takes it back, and the reason. The record of a killed try keeps its own.
+    while_running
+        Whether a run of another date may be in progress.
 
     Returns
     -------
@@ -180,7 +190,7 @@ def roll_back(settings: Settings, run_id: str, *, by: str, why: str) -> Rollback
     archive = Archive(settings.archive)
     day = archive.run(run_id).run_date
     with _lock(settings, day, run_id):
-        (plan,) = plan_rollbacks(settings, [run_id])
+        (plan,) = plan_rollbacks(settings, [run_id], while_running=while_running)
         started = plan.run.rolled_back
         if started is None:
             started = RollbackRecord(
