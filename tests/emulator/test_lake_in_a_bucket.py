@@ -27,7 +27,9 @@ DAY = date(2025, 11, 1)
 WRITERS, DATES = 4, 5
 WRITER = """
 import sys
+from datetime import date, timedelta
 import pyarrow as pa
+from daybook.lake.tables import Lake
 root, number, dates, first = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), date.fromisoformat(sys.argv[4])
 lake = Lake(root, run_id=f"writer-{number}")
 sys.stdin.readline()
