@@ -220,3 +220,12 @@ def test_named_file_may_be_relative_to_the_working_folder(project, monkeypatch):
 def test_file_that_no_run_depends_on_is_refused(project):
     with pytest.raises(UsageError, match=r"No run depends on a file README\.md; name a file of params/"):
         list(check_project([Path("README.md")]))
+
+
+def test_folder_of_the_project_may_be_a_link(project, tmp_path):
+    elsewhere = tmp_path / "machines"
+    (project.root / "orchestration").rename(elsewhere)
+    (project.root / "orchestration").symlink_to(elsewhere)
+    assert [each.file for each in check_project([project.root / "orchestration/daily.asl.json"])] == [
+        "orchestration/daily.asl.json"
+    ]

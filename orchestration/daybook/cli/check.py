@@ -41,11 +41,13 @@ def check_project(only: Sequence[Path] = ()) -> Iterator[FileCheck]:
     UsageError
         A run depends on no file of that path.
     """
-    checks = {path.resolve(): partial(check, path) for path, check in _list_checks()}
+    checks = {path: partial(check, path) for path, check in _list_checks()}
+    # A folder of the project may be a link, so paths are compared where they lead.
+    listed = {path.resolve(): path for path in checks}
     for path in only:
-        if path.resolve() not in checks:
+        if path.resolve() not in listed:
             raise UsageError(f"No run depends on a file {path}; name a file of params/, notebooks/ or orchestration/.")
-    for path in [each.resolve() for each in only] or checks:
+    for path in [listed[each.resolve()] for each in only] or checks:
         yield FileCheck(_relative_path(path), checks[path]())
 
 
@@ -142,4 +144,4 @@ def _problems_of(check: Callable[..., object]) -> Callable[..., list[str]]:
 
 
 def _relative_path(path: Path) -> str:
-    return str(path.relative_to(project_root().resolve()))
+    return str(path.relative_to(project_root()))
