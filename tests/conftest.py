@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -170,12 +170,12 @@ class Killed(BaseException):
 
 
 class Killer:
-    """Simulate the end of the process just before its n-th write to tables, keys or archive."""
+    """Simulate the end of the process just before its n-th call of the functions ``writes`` (owner and name)."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, writes: Iterable[tuple[Any, str]]) -> None:
         self.writes = 0
         self.last: Optional[int] = None
-        for target, name in WRITES:
+        for target, name in writes:
             monkeypatch.setattr(target, name, self._count_writes(getattr(target, name)))
 
     def aim(self, number: Optional[int]) -> None:
@@ -209,4 +209,4 @@ WRITES: list[tuple[Any, str]] = [
 @pytest.fixture
 def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
     """Return a killer that counts writes."""
-    return Killer(monkeypatch)
+    return Killer(monkeypatch, WRITES)

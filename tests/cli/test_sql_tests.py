@@ -17,18 +17,8 @@ from daybook.testing.case import Case, read_cases
 from tests.cli.conftest import Call
 from tests.sample_records import attempt_record, run_record
 from tests.sessions import Session, new_session
-from tests.testing.small_shop import write_small_shop
+from tests.testing.small_shop import CASES, write_small_shop
 
-CASES = """
-notebook: 4_aggregate
-table: gold.daily_sales
-parameters: {run_date: 2025-11-30}
-cases:
-  - {name: a day without orders, expect: []}
-  - name: a wrong figure
-    given: {silver.orders: [{order_id: a, order_date: 2025-11-30, status: paid}]}
-    expect: [{order_date: 2025-11-30, orders: 7}]
-"""
 FILE = "orders/2025-11-30/orders.csv"
 RUN_ID = "daily-2025-11-30-1"
 

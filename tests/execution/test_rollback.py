@@ -26,7 +26,7 @@ from daybook.privacy import load_keys, make_pseudonym
 from daybook.privacy.erasure import erase
 from daybook.records.archive import Archive
 from daybook.records.locks import DateLock
-from tests.conftest import Killed
+from tests.conftest import Killed, Killer
 from tests.emulator.emulator import Account
 from tests.execution.rollbacks import RecordedShop, empty_landing, orders, read_figures
 from tests.notebook.histories import DAYS, History, Run, histories
@@ -202,29 +202,12 @@ def test_run_that_left_a_date_to_the_run_is_not_lost(tmp_path: Path) -> None:
 # Kills
 
 
-class Killer:
-    """Ends the process before its n-th commit or record."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.writes, self.last = 0, 0
-        for target, name in ((Lake, "commit"), (Archive, "write_rollback"), (Archive, "write_rollback_events")):
-            monkeypatch.setattr(target, name, self._counted(getattr(target, name)))
-
-    def aim(self, number: int) -> None:
-        self.writes, self.last = 0, number
-
-    def _counted(self, write: Any) -> Any:
-        def counted(*arguments: Any, **named: Any) -> Any:
-            self.writes += 1
-            if self.writes == self.last:
-                raise Killed
-            return write(*arguments, **named)
-
-        return counted
+WRITES = [(Lake, "commit"), (Archive, "write_rollback"), (Archive, "write_rollback_events")]
+"""What a rollback writes."""
 
 
 def test_second_call_finishes_a_killed_rollback(shop: RecordedShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    killer = Killer(monkeypatch)
+    killer = Killer(monkeypatch, WRITES)
     run_id = f"daily-{SECOND}-1"
     before = shop.tables()
     whole = shop.copy(tmp_path / "whole")

@@ -57,7 +57,7 @@ class Shop:
         return Preview.model_validate_json(printed)
 
     def count_returning(self, dates: Iterable[date], later_than: int = 0) -> int:
-        """Return from silver how many customers of each of these dates had an order more than so many days earlier."""
+        """Return the number of customers of these dates, by silver, whose first order is over ``later_than`` days earlier."""
         listed = ", ".join(f"DATE '{day}'" for day in dates)
         (row,) = self.home.engine(self.env).rows(
             f"""

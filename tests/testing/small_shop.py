@@ -14,6 +14,18 @@ from deltalake import write_deltalake
 from daybook.contracts import load_table
 from daybook.settings import Settings
 
+CASES = """
+notebook: 4_aggregate
+table: gold.daily_sales
+parameters: {run_date: 2025-11-30}
+cases:
+  - {name: a day without orders, expect: []}
+  - name: a wrong figure
+    given: {silver.orders: [{order_id: a, order_date: 2025-11-30, status: paid}]}
+    expect: [{order_date: 2025-11-30, orders: 7}]
+"""
+"""A file of two cases: one passes, one fails."""
+
 DAY = date(2025, 11, 30)
 CITY, PERSON = "Entenhausen", "0123456789abcdef0123456789abcdef"
 

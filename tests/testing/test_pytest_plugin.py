@@ -5,19 +5,9 @@ from __future__ import annotations
 import pytest
 
 from daybook.settings import project_root
+from tests.testing.small_shop import CASES
 
 pytest_plugins = ["pytester"]
-
-CASES = """
-notebook: 4_aggregate
-table: gold.daily_sales
-parameters: {run_date: 2025-11-30}
-cases:
-  - {name: a day without orders, expect: []}
-  - name: a wrong figure
-    given: {silver.orders: [{order_id: a, order_date: 2025-11-30, status: paid}]}
-    expect: [{order_date: 2025-11-30, orders: 7}]
-"""
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def _read_case(defaults: CaseDefaults, values: Any, file: str, number: int) -> C
 
 
 def _validate(model: Any, values: dict[str, Any], where: str, known: Sequence[str]) -> Any:
-    """Return the validated model; ``CaseError`` says what is wrong."""
+    """Return the validated model. Raise ``CaseError`` with file, case and key if a value is not valid."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

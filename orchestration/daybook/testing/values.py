@@ -34,7 +34,7 @@ def parse_value(text: Optional[str], sql_type: pa.DataType, zone: ZoneInfo) -> A
     Raises
     ------
     ValueError
-        The text is no value of this type. The message says what to write.
+        The text is not a value of this type. The message names the accepted form.
     """
     if text is None or pa.types.is_string(sql_type):
         return text
