@@ -28,9 +28,15 @@ SINGLE_THREAD_ENV = {
     "_RJEM_MALLOC_CONF": "background_thread:false",  # deltalake's
 }
 """Variables that prevent packages from starting threads at import. A fork would wait for the locks of lost threads."""
+_END_SECONDS = 10
+"""Seconds in which a fork server that closed its sockets writes its error and ends."""
 
 
 class ForkServerError(DaybookError):
+    """Report that the fork server starts no job."""
+
+
+class ForkServerEnded(ForkServerError):
     """Report that the fork server did not start or has ended."""
 
 
@@ -48,10 +54,9 @@ class ForkedJob:
         try:
             reply = self._receive_reply(None) or {}
             if "pid" not in reply:
-                refused = reply.get("refused")
-                raise ForkServerError(
-                    f"the fork server starts no job ({refused})." if refused else "the fork server has ended."
-                )
+                if "refused" in reply:
+                    raise ForkServerError(f"the fork server starts no job ({reply['refused']}).")
+                raise ForkServerEnded("the fork server has ended.")
         except BaseException:
             # The server kills a job whose pid it cannot report.
             reply_socket.close()
@@ -157,7 +162,7 @@ class ForkServer:
 
     def _fork(self, request: dict[str, Any], descriptors: Sequence[int]) -> ForkedJob:
         with self._lock:
-            control = self._ensure_started()
+            control, process = self._ensure_started()
             # Each packet is one reply.
             here, there = socket.socketpair(type=socket.SOCK_SEQPACKET)
             with there:
@@ -173,6 +178,10 @@ class ForkServer:
         except ForkServerError as error:
             # A server that never started a job would fail again. One that did was killed, and can be started again.
             self._disabled = not self._served
+            if isinstance(error, ForkServerEnded):
+                # Its sockets close before Python writes the error to the log.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_END_SECONDS)
             raise ForkServerError(f"{error} ({self._last_log_line()})") from None
         self._served = True
         return job
@@ -196,10 +205,10 @@ class ForkServer:
                 self._process.wait()
             self._control = self._process = None
 
-    def _ensure_started(self) -> socket.socket:
+    def _ensure_started(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         if self._process is not None and self._process.poll() is not None:
             self._control = self._process = None
-        if self._control is None:
+        if self._control is None or self._process is None:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             here, there = socket.socketpair()
             with there, self._log.open("ab") as log:
@@ -219,7 +228,7 @@ class ForkServer:
                     start_new_session=True,
                 )
             self._control = here
-        return self._control
+        return self._control, self._process
 
     def _last_log_line(self) -> str:
         with contextlib.suppress(OSError):
