@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
@@ -117,11 +118,14 @@ def _customers(accepted: Landed, pseudonym: Pseudonym) -> MappedRows:
 
 
 def _products(accepted: Landed, pseudonym: Pseudonym) -> MappedRows:
-    names = {row.values["category_id"]: row.values["category_name"] for row in accepted["categories"]}
+    # A category with two rows gives each of its products twice, like a join in SQL.
+    names: dict[str, list[str]] = defaultdict(list)
+    for row in accepted["categories"]:
+        names[row.values["category_id"]].append(row.values["category_name"])
     for row in accepted["products"]:
         value = row.values
-        category = names.get(value["category_id"])
-        yield {**value, "category": category, "version_at": value["updated_at"]}, row.address
+        for category in names.get(value["category_id"], [None]):
+            yield {**value, "category": category, "version_at": value["updated_at"]}, row.address
 
 
 def _payments(accepted: Landed, pseudonym: Pseudonym) -> MappedRows:

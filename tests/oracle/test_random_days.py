@@ -145,6 +145,11 @@ EXAMPLES: dict[str, list[edits.Edit]] = {
         ("cell", "returns", 0, "unit_price", "99999999999999.9999"),
         ("cell", "returns", 0, "quantity", "1000"),
     ],
+    "a category with two names": [
+        ("copy", "categories", 0),
+        ("take", "categories", 29, "category_name", 56, "category_name"),
+        ("copy", "categories", 28),
+    ],
 }
 """Edits that failed once."""
 
