@@ -225,16 +225,20 @@ def test_withheld_notify_stage_keeps_the_run_outcome() -> None:
 
 
 @pytest.mark.slow
-def test_search_of_100_000_values_in_a_megabyte_is_fast() -> None:
-    values = PersonalValues()
-    values.add("id", "id", (f"{number:032x}" for number in range(0, 10**9, 20_000)))
-    values.add("name", "name", (f"Person{number} Müller{number % 977}" for number in range(50_000)))
-    search = Redactor(values)
+def test_search_takes_little_longer_with_a_hundred_times_the_values() -> None:
     text = "".join(f"2025-11-30 10:00:00,{number:032x},O-{number},12.50,shipped\n" for number in range(14_000))
-    assert len(text) > 1_000_000
-    started = time.process_time()
-    search.redact_text(text)
-    assert time.process_time() - started < 2.0
+
+    def seconds(count: int) -> float:
+        values = PersonalValues()
+        values.add("id", "id", (f"{number * 20_000:032x}" for number in range(count)))
+        values.add("name", "name", (f"Person{number} Müller{number % 977}" for number in range(count)))
+        search = Redactor(values)
+        started = time.process_time()
+        search.redact_text(text)
+        return time.process_time() - started
+
+    few, many = (min(seconds(count) for _ in range(3)) for count in (500, 50_000))
+    assert many < 10 * few
 
 
 def test_base64_svg_is_redacted() -> None:
