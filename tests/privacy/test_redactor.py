@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Collection
 from html import escape
-from typing import Any
+from typing import Any, Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -225,20 +226,27 @@ def test_withheld_notify_stage_keeps_the_run_outcome() -> None:
 
 
 @pytest.mark.slow
-def test_search_takes_little_longer_with_a_hundred_times_the_values() -> None:
+def test_search_of_100_000_values_in_a_megabyte_is_fast() -> None:
     text = "".join(f"2025-11-30 10:00:00,{number:032x},O-{number},12.50,shipped\n" for number in range(14_000))
+    assert len(text) > 1_000_000
 
-    def seconds(count: int) -> float:
+    def redact(count: int) -> Callable[[], object]:
         values = PersonalValues()
         values.add("id", "id", (f"{number * 20_000:032x}" for number in range(count)))
         values.add("name", "name", (f"Person{number} Müller{number % 977}" for number in range(count)))
-        search = Redactor(values)
+        return lambda: Redactor(values).redact_text(text)
+
+    def seconds(work: Callable[[], object]) -> float:
         started = time.process_time()
-        search.redact_text(text)
+        work()
         return time.process_time() - started
 
-    few, many = (min(seconds(count) for _ in range(3)) for count in (500, 50_000))
-    assert many < 10 * few
+    # In turn, so that other work on the machine slows all of them.
+    rounds = [[seconds(work) for work in (lambda: re.findall(r"\w+", text), redact(500), redact(50_000))] for _ in range(3)]
+    words, few, many = map(min, zip(*rounds))
+    # Measured: 30 times the search for words, and 1.4 times the search with a hundredth of the values.
+    assert many < 65 * words
+    assert many < 3 * few
 
 
 def test_base64_svg_is_redacted() -> None:

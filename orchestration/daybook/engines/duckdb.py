@@ -7,7 +7,6 @@ Every engine has this interface: ``define``, ``materialize``, ``create_table``, 
 from __future__ import annotations
 
 import difflib
-import functools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -256,7 +255,20 @@ class DuckDBEngine:
         self._defined.pop(name, None)
 
     def _parse(self, sql: str) -> exp.Expression:
-        return _parse_statement(sql)
+        try:
+            parsed = sqlglot.parse(sql, read="duckdb")
+        except sqlglot.errors.SqlglotError as error:
+            reason = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0].rstrip(".")
+            raise SqlError(f"The query does not parse: {reason}.") from None
+        # A comment after the last semicolon is not a statement.
+        statements = [item for item in parsed if item is not None and not isinstance(item, exp.Semicolon)]
+        if len(statements) != 1 or not _is_read_only(statements[0]):
+            raise SqlError(
+                "Give one SELECT, PIVOT, UNPIVOT, DESCRIBE, SUMMARIZE or SHOW TABLES; tables are changed by the stages only."
+            )
+        for other in _find_other_sources(statements[0]) - _TABLE_FUNCTIONS:
+            raise SqlError(f"A query cannot read from {other}; write the name of a table.")
+        return cast(exp.Expression, statements[0])
 
     def _bind_sql(self, sql: str) -> str:
         """Bind the tables that a statement reads; return the SQL to execute."""
@@ -356,25 +368,6 @@ class DuckDBEngine:
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         return self._connection.cursor().execute(f"USE {self.catalog}")
-
-
-@functools.lru_cache(maxsize=1_000)
-def _parse_statement(sql: str) -> exp.Expression:
-    """Return the syntax tree of one statement that reads tables. Parsing takes longer than many queries do."""
-    try:
-        parsed = sqlglot.parse(sql, read="duckdb")
-    except sqlglot.errors.SqlglotError as error:
-        reason = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0].rstrip(".")
-        raise SqlError(f"The query does not parse: {reason}.") from None
-    # A comment after the last semicolon is not a statement.
-    statements = [item for item in parsed if item is not None and not isinstance(item, exp.Semicolon)]
-    if len(statements) != 1 or not _is_read_only(statements[0]):
-        raise SqlError(
-            "Give one SELECT, PIVOT, UNPIVOT, DESCRIBE, SUMMARIZE or SHOW TABLES; tables are changed by the stages only."
-        )
-    for other in _find_other_sources(statements[0]) - _TABLE_FUNCTIONS:
-        raise SqlError(f"A query cannot read from {other}; write the name of a table.")
-    return cast(exp.Expression, statements[0])
 
 
 def shown_columns_sql(rows: str, schema: pa.Schema, contract: Optional[Table]) -> Optional[str]:

@@ -193,17 +193,22 @@ def test_subprocess_job_inherits_descriptors(own_scripts: Scripts, monkeypatch: 
     assert wait_for(job) == -signal.SIGKILL
 
 
-def lacking(package: str, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Let the server find a module with that name first, which ends it."""
-    (folder / f"{package}.py").write_text(f"raise SystemExit('no {package} today')")
+def lacking(package: str, monkeypatch: pytest.MonkeyPatch, folder: Path, first: str = "") -> None:
+    """Let the server find a module with that name first, which runs the code ``first`` and ends it."""
+    (folder / f"{package}.py").write_text(f"{first}\nraise SystemExit('no {package} today')")
     monkeypatch.setattr(client, "_python_path", lambda: os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
 
 
 @linux
+@pytest.mark.parametrize(
+    "first",
+    ["", "import os, sys; os.close(int(sys.argv[1])); sum(range(30_000_000))"],
+    ids=["at once", "after its sockets are closed"],
+)
 def test_failed_server_is_not_restarted(
-    own_scripts: Scripts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    own_scripts: Scripts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, first: str
 ) -> None:
-    lacking("papermill", monkeypatch, tmp_path)
+    lacking("papermill", monkeypatch, tmp_path, first)
     with caplog.at_level(logging.WARNING, "daybook.execution.fork_server"):
         assert own_scripts.run("print('well')") == (0, "well\n")
         assert own_scripts.run("print('well')") == (0, "well\n")

@@ -121,7 +121,7 @@ class Shop:
             for path in root_folder.rglob("*"):
                 if path.is_file():
                     text_of_file = path.read_bytes().decode("utf-8", errors="replace")
-                    text_of_file += repr(pq.ParquetFile(path).read().to_pylist()) if path.suffix == ".parquet" else ""
+                    text_of_file += repr(pq.read_table(path).to_pylist()) if path.suffix == ".parquet" else ""
                     if any(text in text_of_file for text in texts):
                         found.append(str(path.relative_to(self.home)))
         return sorted(found)
