@@ -26,7 +26,7 @@ from benchmarks.shop import LAST_DAY, Workspace
 from daybook.contracts import load_tables
 from daybook.lake.merge import merge
 from daybook.lake.publish import publish
-from daybook.lake.tables import PARTITION_COLUMN, Lake
+from daybook.lake.tables import RUN_DATE_COLUMN, Lake
 from daybook.notebook.stale_dates import LANDED_DATES, mark_stale_dates
 from daybook.notebook.validate import VALIDATED_DATES
 
@@ -92,8 +92,8 @@ def add_day(root: Path, rows: dict[str, pa.Table], back: int) -> None:
     shifted = {name: _shift_rows(table, back) for name, table in rows.items()}
     for name, table in shifted.items():
         if name.split(".")[0] in ("bronze", "quarantine"):
-            lake.replace_partition(name, table.drop_columns([PARTITION_COLUMN]), day)
-    lake.replace_partition(VALIDATED_DATES, pa.table({"accepted": pa.array([3_000], pa.int64())}), day)
+            lake.replace_date(name, table.drop_columns([RUN_DATE_COLUMN]), day)
+    lake.replace_date(VALIDATED_DATES, pa.table({"accepted": pa.array([3_000], pa.int64())}), day)
     dates = sorted({day, *(each for each in shifted["silver.orders"]["order_date"].to_pylist() if each)})
     mark_stale_dates(lake, dates, under=day)
     mark_stale_dates(lake, [day], under=day)
@@ -101,7 +101,7 @@ def add_day(root: Path, rows: dict[str, pa.Table], back: int) -> None:
         if name.startswith("silver."):
             merge(lake, contract, shifted[name].select(contract.columns).cast(contract.arrow_schema), landed_on=day)
             lake.compact(name)
-    lake.replace_partition(LANDED_DATES, pa.table({"orders": pa.array([500], pa.int64())}), day)
+    lake.replace_date(LANDED_DATES, pa.table({"orders": pa.array([500], pa.int64())}), day)
     for name, contract in contracts.items():
         if name.startswith("gold."):
             # Without a snapshot: no other run has published this date.
@@ -116,7 +116,7 @@ def _filter_day(table: pa.Table, day: date) -> pa.Table:
 def _list_notes(lake: Lake, day: date) -> list[str]:
     stored = lake.dataset("control.stale_dates")
     assert stored is not None
-    found: list[str] = stored.to_table(columns=["note"], filter=ds.field(PARTITION_COLUMN) == day)["note"].to_pylist()
+    found: list[str] = stored.to_table(columns=["note"], filter=ds.field(RUN_DATE_COLUMN) == day)["note"].to_pylist()
     return found
 
 

@@ -32,7 +32,7 @@ def define_sql_cells(stage: Any, notebook: str, **variables: Any) -> dict[str, A
     frames: dict[str, Any] = {}
     for found in _match_sql_cells(notebook):
         assigned = {**variables, **frames, "stage": stage}
-        values = named_values(stage.settings, stage.run_date, assigned)
+        values = named_values(stage.settings, stage.run_date, stage.until, assigned)
         sql = bind_values(found["sql"], values, lambda text, names=assigned: eval(text, names))  # noqa: S307
         if found["name"]:
             stage.engine.define(found["name"], sql)

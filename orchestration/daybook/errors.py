@@ -136,6 +136,12 @@ class StageError(DaybookError):
     """A stage cannot continue."""
 
 
+class DatesFailedError(StageError):
+    """No date of a range continues, and some failed. Each was tried again by the stage."""
+
+    permanent = True
+
+
 def is_permanent(name: Optional[str]) -> bool:
     """Return whether ``name`` is a class of this module whose failures are permanent.
 

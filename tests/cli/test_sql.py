@@ -20,9 +20,7 @@ QUERY = "SELECT first_name AS n, city FROM bronze.customers"
 @pytest.fixture(autouse=True)
 def customers(home: Path) -> None:
     rows = pa.table({"first_name": ["Ottilie"], "city": ["Graz"], "_source_file": ["c.csv"]})
-    Lake(load_settings("local").lake, run_id="daily-2025-11-30-1").replace_partition(
-        "bronze.customers", rows, date(2025, 11, 30)
-    )
+    Lake(load_settings("local").lake, run_id="daily-2025-11-30-1").replace_date("bronze.customers", rows, date(2025, 11, 30))
 
 
 def raw_reads() -> list[Path]:

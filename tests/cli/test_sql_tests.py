@@ -48,7 +48,7 @@ def quarantine(home: Path) -> Settings:
             for row, each in zip(rows, reasons)
         ]
     )
-    Lake(settings.lake, run_id=RUN_ID).replace_partition("quarantine.orders", table, date(2025, 11, 30))
+    Lake(settings.lake, run_id=RUN_ID).replace_date("quarantine.orders", table, date(2025, 11, 30))
     return settings
 
 

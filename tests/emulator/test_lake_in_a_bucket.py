@@ -35,7 +35,7 @@ lake = Lake(root, run_id=f"writer-{number}")
 sys.stdin.readline()
 for day in range(dates):
     rows = pa.table({"order_id": [f"{number}-{day}-{row}" for row in range(3)]})
-    lake.replace_partition("bronze.orders", rows, first + timedelta(days=number * dates + day))
+    lake.replace_date("bronze.orders", rows, first + timedelta(days=number * dates + day))
     lake.append("bronze.shared", rows, first)
 """
 
@@ -59,7 +59,7 @@ def test_concurrent_writers_lose_no_commit(aws_account: Account) -> None:
     assert [(writer.returncode, err) for writer, (_, err) in zip(writers, ended)] == [(0, "")] * WRITERS
 
     lake = Lake(root)
-    assert lake.partitions("bronze.orders") == [DAY + timedelta(days=number) for number in range(WRITERS * DATES)]
+    assert lake.run_dates("bronze.orders") == [DAY + timedelta(days=number) for number in range(WRITERS * DATES)]
     engine = DuckDBEngine(lake, "UTC")
     for table in ("bronze.orders", "bronze.shared"):
         assert engine.rows(f"SELECT count(*), count(DISTINCT order_id) FROM {table}") == [(WRITERS * DATES * 3,) * 2]
@@ -80,7 +80,7 @@ def test_concurrent_starts_get_different_names(aws_account: Account) -> None:
 def test_table_in_bucket_is_read_at_recorded_version(aws_account: Account) -> None:
     lake = Lake(f"s3://{aws_account.new_bucket()}/a folder/lake", run_id="one")
     for name in ("before", "after"):
-        lake.replace_partition("bronze.orders", pa.table({"order_id": [name]}), DAY)
+        lake.replace_date("bronze.orders", pa.table({"order_id": [name]}), DAY)
     engine = DuckDBEngine(lake, "UTC")
     assert engine.rows("SELECT order_id FROM bronze.orders") == [("after",)]
     lake.pin({"bronze.orders": 1})
@@ -90,7 +90,7 @@ def test_table_in_bucket_is_read_at_recorded_version(aws_account: Account) -> No
 def test_spilling_query_reads_bucket(aws_account: Account, tmp_path: Path) -> None:
     lake = Lake(f"s3://{aws_account.new_bucket()}/lake", run_id="one")
     keys = [f"order-{number:07d}" for number in range(200_000)]
-    lake.replace_partition("bronze.orders", pa.table({"order_id": keys}), DAY)
+    lake.replace_date("bronze.orders", pa.table({"order_id": keys}), DAY)
     engine = DuckDBEngine(lake, "UTC", spill=tmp_path)
     assert engine.rows("SELECT count(*) FROM (SELECT order_id FROM bronze.orders ORDER BY order_id DESC)") == [(200_000,)]
 
@@ -110,9 +110,9 @@ def test_versions_in_a_bucket_are_compared(aws_account: Account) -> None:
 def test_temporary_copy_is_removed_from_a_bucket(aws_account: Account, home: Path) -> None:
     root = f"s3://{aws_account.new_bucket()}/lake"
     rows = pa.table({"order_id": ["a"]})
-    Lake(root, run_id="one").replace_partition("bronze.orders", rows, DAY)
+    Lake(root, run_id="one").replace_date("bronze.orders", rows, DAY)
     published = Store(root).keys()
     with temporary_copy(root) as name:
-        Lake(root, development=name).replace_partition("bronze.orders", rows, DAY)
+        Lake(root, development=name).replace_date("bronze.orders", rows, DAY)
         assert len(Store(root).keys()) > len(published)
     assert Store(root).keys() == published

@@ -29,7 +29,7 @@ def refusal(engine: DuckDBEngine, sql: str) -> str:
 
 
 def land(lake: Lake, day: date, *order_ids: str) -> None:
-    Lake(lake.root).replace_partition("bronze.orders", pa.table({"order_id": pa.array(order_ids, pa.string())}), day)
+    Lake(lake.root).replace_date("bronze.orders", pa.table({"order_id": pa.array(order_ids, pa.string())}), day)
 
 
 # Tables

@@ -168,7 +168,7 @@ def test_rejected_run_holds_its_dates_again(shop: RecordedShop) -> None:
     assert read_figures(shop)[THIRD] == 31
     shop.roll_back(good)
     assert read_figures(shop)[THIRD] == 30
-    assert shop.lake.partitions(HELD_DATES) == [THIRD]
+    assert shop.lake.run_dates(HELD_DATES) == [THIRD]
     assert rejected < good
     shop.run(empty_landing(NEXT_DAY))
     assert read_figures(shop)[THIRD] == 30

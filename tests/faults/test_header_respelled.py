@@ -61,7 +61,7 @@ def rows_after(*headers: tuple[str, ...]) -> list[tuple[Any, ...]]:
                 (landing / day.isoformat() / f"{number}.csv").write_text(text, encoding="utf-8")
             table, _ = read_entity(Store(str(landing)), source, "orders", day)
             assert table is not None and set(DECLARED) <= set(table.column_names)
-            lake.replace_partition("bronze.orders", table, day)
+            lake.replace_date("bronze.orders", table, day)
         engine = DuckDBEngine(lake, "UTC", spill=Path(folder))
         assert len(engine.query("SELECT * FROM bronze.orders").columns) == len(HEADER) + 5
         listed = ", ".join(f'"{name}"' for name in HEADER)

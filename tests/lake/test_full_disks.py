@@ -30,7 +30,7 @@ from tests.lake.tables import (
 # More than the space left on each disk.
 MANY = [f"value {number} of many" for number in range(5_000)]
 WRITES: dict[str, Callable[[Lake], Any]] = {
-    "bronze.sales": lambda lake: lake.replace_partition("bronze.sales", landing_rows(*MANY), FIRST),
+    "bronze.sales": lambda lake: lake.replace_date("bronze.sales", landing_rows(*MANY), FIRST),
     "control.releases": lambda lake: lake.append("control.releases", landing_rows(*MANY), SECOND),
     "silver.products": lambda lake: merge(
         lake, PRODUCTS, products(SECOND, *(Version(f"P{text}", text, 20) for text in MANY)), landed_on=SECOND
@@ -53,7 +53,7 @@ def filled(disks: Any, tmp_path: Path) -> tuple[Any, Lake]:
     """Return a lake with rows in every table, on a disk of its own."""
     disk = disks.mount(tmp_path / "disk", "4m")
     lake = Lake(str(disk.path / "lake"), run_id="daily-2025-11-01-1")
-    lake.replace_partition("bronze.sales", landing_rows("before"), FIRST)
+    lake.replace_date("bronze.sales", landing_rows("before"), FIRST)
     lake.append("control.releases", landing_rows("before"), FIRST)
     merge(lake, PRODUCTS, products(FIRST, Version("P1", "before", 1)), landed_on=FIRST)
     merge(lake, CUSTOMERS, customers(FIRST, "a", first=FIRST), landed_on=FIRST)
@@ -102,4 +102,4 @@ def test_new_table_on_a_read_only_lake_is_one_sentence(filled: tuple[Any, Lake])
     disk, lake = filled
     disk.read_only()
     with pytest.raises(LakeError, match=r"bronze\.new at .*lake/bronze/new could not be written: it is read-only"):
-        lake.replace_partition("bronze.new", landing_rows("1"), FIRST)
+        lake.replace_date("bronze.new", landing_rows("1"), FIRST)

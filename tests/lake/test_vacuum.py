@@ -420,7 +420,7 @@ def apply(lake: Lake, kind: str, day: int, value: str) -> None:
     uri = lake.uri(TABLE)
     run_date = FIRST if day == 1 else SECOND
     if kind == "replace":
-        lake.replace_partition(TABLE, build_rows(value), run_date)
+        lake.replace_date(TABLE, build_rows(value), run_date)
     elif kind == "append":
         lake.append(TABLE, build_rows(value), run_date)
     elif kind == "remove":

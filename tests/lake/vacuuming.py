@@ -49,7 +49,7 @@ def age_file(path: Path, days: float, now: datetime = NOW) -> Path:
 
 def write_rows(lake: Lake, table: str, *values: str, days: float, run_date: date = FIRST, now: datetime = NOW) -> int:
     """Replace the rows of a date a number of days ago; returns the version."""
-    lake.replace_partition(table, build_rows(*values), run_date)
+    lake.replace_date(table, build_rows(*values), run_date)
     uri = lake.uri(table)
     version = int(DeltaTable(uri).version())
     age_commit(uri, version, days, now)

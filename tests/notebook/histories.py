@@ -193,7 +193,9 @@ class Run:
         lake = HeldLake(self.root, self)
         source = load_source(settings.source)
         engine = ViewEngine(DuckDBEngine(lake, settings.timezone), source)
-        self.last = Stage(name, settings, self.landing.day, self.run_id, source, lake, engine)
+        self.last = Stage(
+            name, settings, self.landing.day, self.landing.day, [self.landing.day], self.run_id, source, lake, engine
+        )
         return self.last
 
     def transform(self) -> None:

@@ -272,7 +272,7 @@ def test_changes_of_a_held_date_wait_until_it_is_published(two_days: str) -> Non
     repaired = run(two_days, LATE, 2, [order("o3", LATE, by=BOB)], [line("o3", "30")])
     assert details(repaired)["published_dates"] == texts(EARLY, LATE)
     assert gross(two_days) == {EARLY: Decimal(12), MIDDLE: Decimal(20), LATE: Decimal(30)}
-    assert Lake(two_days).partitions(stale_dates.HELD_DATES) == []
+    assert Lake(two_days).run_dates(stale_dates.HELD_DATES) == []
     assert list_stale_dates(two_days) == []
 
 

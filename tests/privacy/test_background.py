@@ -48,7 +48,7 @@ def built_stages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def land(settings: Settings, table: str, name: str, day: date = DAY) -> None:
     rows = pa.table({"last_name": [name], "_run_id": [RUN]})
-    Lake(settings.lake).replace_partition(table, rows, day)
+    Lake(settings.lake).replace_date(table, rows, day)
 
 
 def start_redactor(settings: Settings, stage: str) -> BackgroundRedactor:
@@ -77,7 +77,7 @@ def test_later_repairs_are_redacted(settings: Settings, built_stages: list[str])
     land(settings, "bronze.customers", "Kanarie")
     redactor_now = start_redactor(settings, "validate")
     rows = pa.table({"entity": ["customers"], "repairs": [json.dumps({"last_name": "Neumannsen"})]})
-    Lake(settings.lake).replace_partition("quarantine.releases", rows, DAY)
+    Lake(settings.lake).replace_date("quarantine.releases", rows, DAY)
     assert redactor_now().redact_text("It is Neumannsen") == "It is [redacted:last_name]"
     assert built_stages == ["validate", "validate"]
 
@@ -123,7 +123,7 @@ def test_known_values_are_compared_per_column(settings: Settings, built_stages: 
     deliver(settings, "Kanarie")
     redactor_now = start_redactor(settings, "ingest")
     rows = pa.table({"street": ["Kanarie"], "_run_id": [RUN]})
-    Lake(settings.lake).replace_partition("bronze.customers", rows, DAY)
+    Lake(settings.lake).replace_date("bronze.customers", rows, DAY)
     redactor_now()
     assert built_stages == ["ingest", "ingest"]
 
@@ -142,7 +142,7 @@ def test_malformed_rows_of_landing_keep_the_redactor(settings: Settings, built_s
     deliver(settings, "Kanarie", broken="C-K4N5,Ottokar,Spatzig")
     redactor_now = start_redactor(settings, "ingest")
     rows = pa.table({"last_name": ["Kanarie"], "_raw": [raw], "_run_id": [RUN]})
-    Lake(settings.lake).replace_partition("bronze.customers", rows, DAY)
+    Lake(settings.lake).replace_date("bronze.customers", rows, DAY)
     assert redactor_now().redact_text(raw) == "[redacted:_raw],[redacted:_raw],[redacted:_raw]"
     assert built_stages == ["ingest"] * times
 

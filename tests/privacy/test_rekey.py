@@ -39,8 +39,8 @@ def rows(contract: Any, people: list[Any]) -> pa.Table:
 
 def put(lake: Lake, table: str, found: pa.Table) -> None:
     """Write rows in two commits, so that there is an old version."""
-    lake.replace_partition(table, found.slice(0, 1), DAY)
-    lake.replace_partition(table, found, DAY)
+    lake.replace_date(table, found.slice(0, 1), DAY)
+    lake.replace_date(table, found, DAY)
 
 
 class Shop:

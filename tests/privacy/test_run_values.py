@@ -55,7 +55,7 @@ def land(settings: Settings, *lines: str, encoding: str = "utf-8") -> Path:
 def store(settings: Settings, table: str, run_id: str = RUN, day: date = DAY, **columns: str) -> None:
     """Replace a table's rows of a day by one row."""
     rows = pa.table({**{name: [text] for name, text in columns.items()}, "_run_id": [run_id]})
-    Lake(settings.lake).replace_partition(table, rows, day)
+    Lake(settings.lake).replace_date(table, rows, day)
 
 
 def left(settings: Settings, text: str, *, stage: str = "transform") -> str:

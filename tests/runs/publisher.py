@@ -52,7 +52,7 @@ def is_rejected(generation: int) -> bool:
 def aggregate(lake: Lake, generation: int) -> None:
     """Change silver and write the candidates."""
     touched = pa.table({"generation": [generation]})
-    lake.replace_partition("control.landed_dates", touched, restated_dates(generation)[0])
+    lake.replace_date("control.landed_dates", touched, restated_dates(generation)[0])
     for name, contract in TABLES.items():
         rows = [row for day in restated_dates(generation) for row in build_rows(name, day, generation)]
         known = [{column: row[column] for column in contract.columns if column in row} for row in rows]
@@ -64,7 +64,7 @@ def gate_and_publish(lake: Lake, generation: int) -> None:
     if is_rejected(generation):
         return
     snapshot = take_lake_snapshot(lake, ["control.landed_dates"], list(TABLES), identified_by="control.landed_dates")
-    lake.replace_partition(AUDIT_TABLE, pa.table({"generation": [generation]}), FIRST_DAY + timedelta(days=generation))
+    lake.replace_date(AUDIT_TABLE, pa.table({"generation": [generation]}), FIRST_DAY + timedelta(days=generation))
     for contract in TABLES.values():
         rows = lake.dataset(f"candidate.{contract.name}")
         assert rows is not None

@@ -238,7 +238,7 @@ def _plan(lake: Lake, run: RunRecord, runs: Sequence[RunRecord], undone: Collect
     silver, control = _find_earlier_rows(lake, run, writers)
     for each in gold:
         read_restored_rows(lake, each)
-    landed = run.run_date in lake.partitions(LANDED_DATES)
+    landed = run.run_date in lake.run_dates(LANDED_DATES)
     if LANDED_DATES in control:
         landed = bool(open_version(lake, LANDED_DATES, control[LANDED_DATES], run.run_date).count_rows())
     shows = [each.run_id for each in of_date[:number] if is_published(each) and each.run_id not in undone]
@@ -323,10 +323,10 @@ def _restore(settings: Settings, lake: Lake, plan: RollbackPlan) -> tuple[list[d
     others_merged = _has_other_merges(lake, plan)
     affected = _merge_earlier_rows(settings, lake, plan)
     for table, version in plan.control.items():
-        lake.replace_partition(table, open_version(lake, table, version, run_date).to_table(), run_date)
+        lake.replace_date(table, open_version(lake, table, version, run_date).to_table(), run_date)
     candidates = _find_stale_dates(Archive(settings.archive), plan, affected, others_merged)
     # A date that has not landed is not published.
-    stale = sorted(candidates.intersection(lake.partitions(LANDED_DATES)))
+    stale = sorted(candidates.intersection(lake.run_dates(LANDED_DATES)))
     mark_stale_dates(lake, stale)
     snapshot = _take_snapshot(lake)
     restorations = {each.contract.full_name: each for each in plan.gold}
@@ -349,7 +349,8 @@ def _merge_earlier_rows(settings: Settings, lake: Lake, plan: RollbackPlan) -> s
         return set()
     source = load_source(settings.source)
     engine = ViewEngine(DuckDBEngine(lake, settings.timezone, spill=daybook_home() / "scratch"), source)
-    stage = Stage(STAGES[2], settings, plan.run.run_date, lake.run_id, source, lake, engine)
+    run_date = plan.run.run_date
+    stage = Stage(STAGES[2], settings, run_date, run_date, [run_date], lake.run_id, source, lake, engine)
     define_derivations(stage)
     contracts = [contract for name, contract in load_tables("silver").items() if name in plan.silver]
     for contract in contracts:

@@ -22,7 +22,7 @@ from daybook.contracts import Table
 from daybook.errors import LakeError
 from daybook.lake.delta import column_expression, open_dataset, scanner_columns, with_columns
 from daybook.lake.schema_evolution import BATCH_WRITER_PROPERTIES, rename_to_stored, stored_names
-from daybook.lake.tables import PARTITION_COLUMN, BatchSource, Lake
+from daybook.lake.tables import RUN_DATE_COLUMN, BatchSource, Lake
 from daybook.sources.mapping import literal
 
 _WITHDRAWN_COLUMN = "withdrawn"
@@ -165,14 +165,14 @@ class _Merge:
         stored = self._lake.dataset(table, self._landed_on)
         if stored is not None:
             # Rows that were kept under an earlier contract lack columns that were added later.
-            asked = [pa.field(_WITHDRAWN_COLUMN, pa.bool_()), pa.field(PARTITION_COLUMN, pa.date32())]
+            asked = [pa.field(_WITHDRAWN_COLUMN, pa.bool_()), pa.field(RUN_DATE_COLUMN, pa.date32())]
             stored = with_columns(stored, pa.schema([*self._schema, *asked]))
-            if self._load_table("prior", stored, names, ds.field(PARTITION_COLUMN) == self._landed_on):
+            if self._load_table("prior", stored, names, ds.field(RUN_DATE_COLUMN) == self._landed_on):
                 self._table("kept", self._versions_sql())
                 kept, key = f"SELECT * FROM {_SCHEMA}.kept", ", ".join(self._contract.key)
                 self._withdrawn = self._table("withdrawn", f"SELECT {key} FROM {_SCHEMA}.kept WHERE {_WITHDRAWN_COLUMN}")
         schema = self._schema.append(pa.field(_WITHDRAWN_COLUMN, pa.bool_()))
-        self._lake.replace_partition(
+        self._lake.replace_date(
             table, BatchSource(schema, lambda: _read_batches(self._database, kept, schema)), self._landed_on
         )
         return self._withdrawn

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -57,10 +57,10 @@ from daybook.settings import require_name
 from daybook.storage import Store, delta_options, describe_os_error, is_bucket, storage_write_error
 
 SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "control")
-PARTITION_COLUMN = "run_date"
+RUN_DATE_COLUMN = "run_date"
 """Partition column of all tables except silver and gold: the business date whose run wrote the rows."""
 RUN_DATE_KEY = "daybook_run_date"
-"""Key of a commit's metadata with the business date whose rows the commit replaces."""
+"""Key of a commit's metadata with the business dates whose rows the commit replaces, separated by blanks."""
 COMPACTION_MIN_FILES = 16
 """Number of small files from which a table is compacted. Each day's merge adds one."""
 COMPACTED_FILE_BYTES = 1 << 21
@@ -178,29 +178,40 @@ class Lake:
         contract = find_contract(table)
         return rows if contract is None else with_columns(rows, contract.arrow_schema)
 
-    def list_partition_files(self, table: str, landed: date) -> frozenset[str]:
+    def list_files(self, table: str, landed: date) -> frozenset[str]:
         """Return the files that ``dataset`` reads. The same files have the same rows."""
         delta = self._open(table)
         return frozenset() if delta is None else list_partition_files(delta, _date_partition(delta, landed))
 
-    def partitions(self, table: str, column: str = PARTITION_COLUMN) -> list[date]:
+    def run_dates(self, table: str, column: str = RUN_DATE_COLUMN) -> list[date]:
         """Return the dates that a table has files for, sorted. Only the log is read."""
         delta = self._open(table)
         if delta is None:
             return []
         return sorted(list_partition_values(delta, find_column(delta.metadata().partition_columns, column) or column))
 
-    def replace_partition(self, table: str, rows: Union[pa.Table, BatchSource], run_date: date) -> None:
+    def replace_date(self, table: str, rows: Union[pa.Table, BatchSource], run_date: date) -> None:
         """Replace the rows of a date in one commit; new columns are added."""
-        rows = self._prepare_append(table, rows, run_date)
+        self.replace_dates(table, _add_run_date(rows, run_date), [run_date])
+
+    def replace_dates(self, table: str, rows: Union[pa.Table, BatchSource], dates: Collection[date]) -> None:
+        """Replace the rows of these dates in one commit; new columns are added.
+
+        ``rows`` have the column ``run_date``, whose values are among the dates. A date without rows has none afterwards.
+        """
+        if not dates:
+            return
+        self._create_if_absent(table, rows.schema)
         self._add_columns(table, rows.schema)
-        predicate = f"{PARTITION_COLUMN} = '{run_date.isoformat()}'"
-        commit = self.commit_properties(None, **{RUN_DATE_KEY: run_date.isoformat()})
+        days = [day.isoformat() for day in sorted(dates)]
+        predicate = f"{RUN_DATE_COLUMN} IN ({', '.join(map(repr, days))})"
+        commit = self.commit_properties(None, **{RUN_DATE_KEY: " ".join(days)})
         self.commit(table, lambda delta: overwrite(delta, rows, predicate, commit))
 
     def append(self, table: str, rows: pa.Table, run_date: date) -> None:
         """Add rows to those of a date. Concurrent appends do not conflict."""
-        rows = self._prepare_append(table, rows, run_date)
+        rows = _add_run_date(rows, run_date)
+        self._create_if_absent(table, rows.schema)
         self.commit(
             table,
             lambda delta: write_deltalake(
@@ -212,12 +223,9 @@ class Lake:
             ),
         )
 
-    def _prepare_append(self, table: str, rows: Any, run_date: date) -> Any:
-        """Return the rows with their ``run_date``; create the table if it does not exist."""
-        rows = _add_run_date(rows, run_date)
+    def _create_if_absent(self, table: str, schema: pa.Schema) -> None:
         if self._open(table, own=True) is None:
-            self._create(table, rows.schema, [PARTITION_COLUMN])
-        return rows
+            self._create(table, schema, [RUN_DATE_COLUMN])
 
     def delete_rows(self, table: str, column: str, values: Sequence[str]) -> None:
         """Delete the rows whose ``column`` is one of these texts."""
@@ -297,6 +305,17 @@ class Lake:
         with self.timings.on("commits"):
             retry_commit(table, self.uri(table), attempt)
         self.tables_written[table] = int(open_table(self.uri(table)).version())
+
+    def write_run_file(self, name: str, data: bytes) -> None:
+        """Write a file beside this run's candidates, which is removed together with them."""
+        Store(self._write_root).replace(f"candidate/{self._candidate_folder}/{name}", data)
+
+    def read_run_file(self, name: str) -> Optional[bytes]:
+        """Return the content of a file beside this run's candidates; None if there is none."""
+        try:
+            return Store(self._write_root).read(f"candidate/{self._candidate_folder}/{name}")
+        except FileNotFoundError:
+            return None
 
     def drop_candidates(self) -> int:
         """Remove this run's candidates; returns the number of files.
@@ -422,7 +441,7 @@ def remove_development_copy(root: str, name: str) -> None:
 
 def _date_partition(delta: DeltaTable, run_date: date) -> dict[str, object]:
     """Return the partition of a date; empty if the table is not partitioned by date."""
-    return {PARTITION_COLUMN: run_date} if PARTITION_COLUMN in delta.metadata().partition_columns else {}
+    return {RUN_DATE_COLUMN: run_date} if RUN_DATE_COLUMN in delta.metadata().partition_columns else {}
 
 
 def write_error(table: str, uri: str, error: Exception) -> LakeError:
@@ -470,8 +489,8 @@ def _is_conflict(error: Exception) -> bool:
 
 def _add_run_date(rows: Union[pa.Table, BatchSource], run_date: date) -> Any:
     def dated(part: Any) -> Any:
-        part = part.drop_columns(matching_columns(part.schema.names, [PARTITION_COLUMN]))
-        return part.add_column(0, PARTITION_COLUMN, pa.repeat(pa.scalar(run_date, pa.date32()), part.num_rows))
+        part = part.drop_columns(matching_columns(part.schema.names, [RUN_DATE_COLUMN]))
+        return part.add_column(0, RUN_DATE_COLUMN, pa.repeat(pa.scalar(run_date, pa.date32()), part.num_rows))
 
     if isinstance(rows, pa.Table):
         return dated(rows)

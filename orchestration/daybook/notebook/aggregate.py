@@ -61,7 +61,7 @@ def touched_dates(stage: Stage) -> Listing:
         identified_by=business_date_table().full_name,
     )
     pin_tables(stage, snapshot.versions)
-    landed = set(stage.lake.partitions(LANDED_DATES))
+    landed = set(stage.lake.run_dates(LANDED_DATES))
     if stage.run_date not in landed:
         raise StageError(f"{stage.day} is not in silver; run 3_transform for that date first.")
     held = {stopped: days for stopped, days in read_held_dates(stage).items() if stopped != stage.run_date}

@@ -73,7 +73,7 @@ def _read_merged_tables(stage: Stage, contract: Table) -> None:
 def define_derivations(stage: Stage) -> None:
     """Define the derived columns as the cells of the transform notebook do, for a stage without that notebook."""
     derivations = {derivation_name(contract) for contract in load_tables("silver").values() if contract.derived}
-    values = named_values(stage.settings, stage.run_date, {})
+    values = named_values(stage.settings, stage.run_date, stage.until, {})
     for name, sql in read_definitions(load_notebook(notebook_path("transform"))).items():
         if name in derivations:
             stage.define(name, bind_values(sql, values, _refuse_expression))

@@ -154,7 +154,7 @@ def replace_bronze(stage: Stage, landing: LandingResult) -> None:
             rows = each.in_memory.append_column("_run_id", pa.repeat(run, each.in_memory.num_rows))
         else:
             rows = stage.raw_engine.batches(f"SELECT *, {literal(run)} AS _run_id FROM landed.{name}")
-        stage.lake.replace_partition(f"bronze.{name}", rows, stage.run_date)
+        stage.lake.replace_date(f"bronze.{name}", rows, stage.run_date)
     kept = {name: each.kept for name, each in landing.entities.items() if each.kept}
     if kept:
         stage.details["kept"] = kept
@@ -181,7 +181,7 @@ def _reuse_bronze(stage: Stage, name: str, landed: LandedEntity, files: list[str
 
 def _list_bronze_files(stage: Stage, name: str) -> list[str]:
     """Return the landing files whose rows bronze has for the date."""
-    if not stage.lake.list_partition_files(f"bronze.{name}", stage.run_date):
+    if not stage.lake.list_files(f"bronze.{name}", stage.run_date):
         return []
     rows = stage.raw_engine.rows(
         f"SELECT DISTINCT _source_file FROM bronze.{name} WHERE run_date = DATE '{stage.day}' ORDER BY 1"
@@ -255,6 +255,6 @@ def _mask_erased_people(stage: Stage, landing: LandingResult) -> None:
 
 
 def _skip_stage(stage: Stage, reason: str) -> None:
-    if stage.run_date in stage.lake.partitions(f"bronze.{stage.source.primary}"):
+    if stage.run_date in stage.lake.run_dates(f"bronze.{stage.source.primary}"):
         raise MissingFileError(f"{stage.day} was ingested before, but now there is {reason}; deliver its files again.")
     stage.skip(reason)

@@ -65,7 +65,7 @@ class _Extension:
         if stage is None:
             raise StageError("%%sql needs an open stage; run the cell with begin(...) first.")
         options = parse_options(line)
-        values = named_values(stage.settings, stage.run_date, self.shell.user_ns)
+        values = named_values(stage.settings, stage.run_date, stage.until, self.shell.user_ns)
         text = bind_values(cell, values, self.shell.ev).strip().rstrip(";")
         if options.name:
             stage.define(options.name, text)
@@ -114,11 +114,11 @@ def bind_values(sql: str, values: Mapping[str, Any], evaluate: Callable[[str], A
     return _TOKEN.sub(bind, sql)
 
 
-def named_values(settings: Settings, run_date: date, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``$name`` may name: settings, the notebook's variables over them, and the business date as a date."""
+def named_values(settings: Settings, run_date: date, until: date, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``$name`` may name: settings, the notebook's variables over them, and the first and last date as dates."""
     named: dict[str, Any] = dict(settings)
     named.update((name, value) for name, value in variables.items() if not name.startswith("_"))
-    named["run_date"] = run_date
+    named.update(run_date=run_date, until=until)
     return {name: value for name, value in named.items() if isinstance(value, _PLAIN_TYPES)}
 
 

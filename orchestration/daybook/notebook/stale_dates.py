@@ -91,12 +91,12 @@ def hold_dates(stage: Stage) -> list[date]:
     """
     own = {note.stale_date for note in read_stale_notes(stage) if note.run_date == stage.run_date}
     days = sorted(own | {stage.run_date})
-    stage.lake.replace_partition(HELD_DATES, dates_table(days), stage.run_date)
+    stage.lake.replace_date(HELD_DATES, dates_table(days), stage.run_date)
     stage.details["held_dates"] = [day.isoformat() for day in days]
     return days
 
 
 def release_dates(stage: Stage) -> None:
     """Let other runs publish what this run has changed, since it is published."""
-    if stage.run_date in stage.lake.partitions(HELD_DATES):
-        stage.lake.replace_partition(HELD_DATES, dates_table([]), stage.run_date)
+    if stage.run_date in stage.lake.run_dates(HELD_DATES):
+        stage.lake.replace_date(HELD_DATES, dates_table([]), stage.run_date)

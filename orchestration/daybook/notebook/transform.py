@@ -51,7 +51,7 @@ def map_to_canonical(stage: Stage) -> Listing:
             break
     else:
         _warn_of_emptied_groups(stage)
-        stage.findings += _check_landed_dates(stage)
+        stage.results[stage.run_date].findings += _check_landed_dates(stage)
     return counts
 
 
@@ -117,7 +117,7 @@ def merge_silver(stage: Stage) -> Listing:
         if landed[contract.name] != rows[contract.full_name]:
             found_by += _find_key_collisions(stage, contract, landed[contract.name])
     stage.warnings.extend(format_warnings(found_by))
-    reasons = apply_approval(stage, gate_broken_rules(found_by) + stage.findings, found_by)
+    reasons = apply_approval(stage, gate_broken_rules(found_by) + stage.results[stage.run_date].findings, found_by)
     read = sum(landed.values())
     if reasons:
         stage.reject(reasons, rows_in=read)
@@ -125,7 +125,7 @@ def merge_silver(stage: Stage) -> Listing:
     counts, stale = merge_new_rows(stage, contracts)
     dated = business_date_table()
     count = pa.table({dated.name: pa.array([rows[dated.full_name]], pa.int64())})
-    stage.lake.replace_partition(LANDED_DATES, count, stage.run_date)
+    stage.lake.replace_date(LANDED_DATES, count, stage.run_date)
     for contract in contracts:
         stage.lake.compact(contract.full_name)
     merged = [(name, rows[name], *each.values()) for name, each in counts.items()]

@@ -137,7 +137,7 @@ def quarantine(stage: Stage, result: ValidationResult) -> None:
             "ON r._source_file = b._source_file AND r._row_number = b._row_number "
             f"WHERE b.run_date = DATE '{stage.day}' ORDER BY b._source_file, b._row_number"
         )
-        stage.lake.replace_partition(f"quarantine.{name}", rejected, stage.run_date)
+        stage.lake.replace_date(f"quarantine.{name}", rejected, stage.run_date)
     stage.details["accounting"] = result.counts
     stage.details["rejected_by_reason"] = {
         f"{each.table}: {each.rule}": each.failing for each in result.rules if not each.holds and each.severity == "error"
@@ -146,7 +146,7 @@ def quarantine(stage: Stage, result: ValidationResult) -> None:
     reasons = apply_approval(stage, result.findings, result.rules, broken="quarantined")
     landed, accepted, rejected_rows, copies = map(sum, zip(*(counts.values() for counts in result.counts.values())))
     passed = pa.table({"accepted": pa.array([] if reasons else [accepted], pa.int64())})
-    stage.lake.replace_partition(VALIDATED_DATES, passed, stage.run_date)
+    stage.lake.replace_date(VALIDATED_DATES, passed, stage.run_date)
     if reasons:
         stage.reject(reasons, rows_in=landed, rejected=rejected_rows)
     else:
@@ -156,7 +156,7 @@ def quarantine(stage: Stage, result: ValidationResult) -> None:
 def define_accepted_rows(stage: Stage) -> Listing:
     """Define the accepted rows of the date under the names of their entities, cleaned and typed; return their numbers."""
     require_landed(stage)
-    if stage.run_date not in stage.lake.partitions(VALIDATED_DATES):
+    if stage.run_date not in stage.lake.run_dates(VALIDATED_DATES):
         raise StageError(f"{stage.day} has not passed validation; run 2_validate for that date first.")
     accepted = {}
     address = ", ".join(_ADDRESS_COLUMNS)
@@ -270,5 +270,5 @@ def _count_undated_rows(stage: Stage, entity: str, landed: int) -> int:
 
 def require_landed(stage: Stage) -> None:
     """Raise ``StageError`` if a date has not been ingested: no rows would look like a day without trade."""
-    if stage.run_date not in stage.lake.partitions(f"bronze.{stage.source.primary}"):
+    if stage.run_date not in stage.lake.run_dates(f"bronze.{stage.source.primary}"):
         raise StageError(f"{stage.day} is not in bronze; run 1_ingest for that date first.")

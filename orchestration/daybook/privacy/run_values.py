@@ -164,7 +164,7 @@ def _list_data_files(lake: Lake, settings: Settings, source: Source, run_date: d
     """
     others = [name for name in _list_quarantine_tables(settings) if name not in source.entities]
     return {
-        table: lake.list_partition_files(table, run_date)
+        table: lake.list_files(table, run_date)
         for table in (*(f"bronze.{name}" for name in source.entities), *(f"quarantine.{name}" for name in others))
     }
 

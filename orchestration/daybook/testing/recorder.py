@@ -107,7 +107,7 @@ class _Recorder:
     def __init__(self, settings: Settings, notebook: str, table: str, run_date: date) -> None:
         self.settings, self.table, self.run_date = settings, table, run_date
         self.engine = NotebookEngine(SqlCells(notebook), settings.timezone)
-        self._values = named_values(settings, run_date, {})
+        self._values = named_values(settings, run_date, run_date, {})
         silver = load_tables("silver")
         if table in silver:
             raise UsageError(f"{table} is not computed from silver, so no case of it can be recorded; name a gold table.")

@@ -122,7 +122,7 @@ def read_parameters(case: Case) -> tuple[Settings, date, dict[str, Any]]:
     if day is None:
         raise CaseError(f"There is no run_date in the parameters of the case or in params/{case.env}.yaml; add it to the case.")
     variables = {name: infer_value(text) for name, text in given.items() if name not in overrides}
-    return settings, day, named_values(settings, day, variables)
+    return settings, day, named_values(settings, day, day, variables)
 
 
 class NotebookEngine:

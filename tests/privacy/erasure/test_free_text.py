@@ -100,7 +100,7 @@ def test_release_follows_a_row_that_loses_free_text(named: Shop) -> None:
         "digest": str((engine.fetch_row(f"SELECT {digest} FROM {row}") or ("",))[0]),
         "repairs": json.dumps({"name": MUG, "list_price": "1"}),
     }
-    named.lake().replace_partition("quarantine.releases", pa.Table.from_pylist([release]), SECOND)
+    named.lake().replace_date("quarantine.releases", pa.Table.from_pylist([release]), SECOND)
     erase_also(named, "products.name")
     ((repairs, kept),) = named.rows("quarantine.releases", "repairs", "digest")
     assert json.loads(repairs) == {"name": BLANK_MUG, "list_price": "1"}

@@ -20,7 +20,7 @@ from daybook.errors import LakeError
 from daybook.lake.delta import open_dataset
 from daybook.lake.rewrite import StoredTable, rewrite_partitions
 from daybook.lake.table_properties import RESTRICTED_LAYERS, pseudonym_columns
-from daybook.lake.tables import PARTITION_COLUMN, Lake
+from daybook.lake.tables import RUN_DATE_COLUMN, Lake
 from daybook.privacy.erasure.free_text import FreeTextColumns, find_partitions, replace_in_columns
 from daybook.privacy.erasure.masking import build_masker, remove_person, replace_column
 from daybook.privacy.erasure.plan import ERASURE_PLAN, ERASURE_WRITER
@@ -127,7 +127,7 @@ class ChangePlanner:
         """Return the changes of free text that the user names, and of releases with repairs of it."""
         if table.full_name == RELEASES:
             stored = table.open().partitions() if self._bronze_of(table) else []
-            partitions = {str(part[PARTITION_COLUMN]) for part in stored}
+            partitions = {str(part[RUN_DATE_COLUMN]) for part in stored}
             return [TableChange(table, each, partial(self._replace_in_releases, table, terms)) for each in sorted(partitions)]
         if table not in self.free_text:
             return []
@@ -182,14 +182,14 @@ class ChangePlanner:
             return ["repairs", "why"]
         if table.name in self.source.entities:
             return [name for name in table.columns if name == "_raw"]
-        return [name for name in table.columns if name != PARTITION_COLUMN]
+        return [name for name in table.columns if name != RUN_DATE_COLUMN]
 
     def _mask_rows(self, table: StoredTable, own: list[RowAddress], terms: SearchTerms, rows: pa.Table) -> Optional[pa.Table]:
         before = rows
         if table.full_name == RELEASES:
             rows = self._mask_releases(table, terms, rows)
         if own and rows.num_rows:
-            day = rows.column(PARTITION_COLUMN).to_pylist()[0]
+            day = rows.column(RUN_DATE_COLUMN).to_pylist()[0]
             rows = build_masker(self.source, table.name, self.salt).mask_rows(rows, match_addresses(rows, own), day)
         for name in set(self._unstructured_columns(table)) & set(rows.column_names):
             if pa.types.is_string(rows.schema.field(name).type):
@@ -206,7 +206,7 @@ class ChangePlanner:
         released = rows.to_pylist()
         addresses = self.addresses.get(table.development, {})
         for row in released:
-            address = RowAddress(row["entity"], row[PARTITION_COLUMN], row["_source_file"], row["_row_number"])
+            address = RowAddress(row["entity"], row[RUN_DATE_COLUMN], row["_source_file"], row["_row_number"])
             if address in addresses or replace(address, layer="quarantine") in addresses:
                 masker = build_masker(self.source, address.entity, self.salt)
                 row["repairs"] = masker.mask_repairs(row["repairs"], address.run_date)
@@ -221,7 +221,7 @@ class ChangePlanner:
         if dataset is None:
             return None
         condition = (pc.field("_source_file") == address.file) & (pc.field("_row_number") == address.number)
-        rows = dataset.to_table(filter=condition & (pc.field(PARTITION_COLUMN) == pa.scalar(address.run_date))).to_pylist()
+        rows = dataset.to_table(filter=condition & (pc.field(RUN_DATE_COLUMN) == pa.scalar(address.run_date))).to_pylist()
         return _digest_row(rows[0]) if rows else None
 
     def _remove_person(self, table: StoredTable, rows: pa.Table) -> Optional[pa.Table]:
@@ -234,7 +234,7 @@ class ChangePlanner:
 
 def _digest_row(row: Mapping[str, Any]) -> str:
     """Return the digest of a landed row's text, equal to that of ``daybook.notebook.releases.digest_sql``."""
-    technical = ("_source_file", "_row_number", "_run_id", PARTITION_COLUMN)
+    technical = ("_source_file", "_row_number", "_run_id", RUN_DATE_COLUMN)
     landed = {column_key(name): text for name, text in row.items() if name not in technical and text is not None}
     texts = [f"{key}={landed[key]}" for key in sorted(landed)]
     return hashlib.md5("\x1f".join(texts).encode(), usedforsecurity=False).hexdigest()

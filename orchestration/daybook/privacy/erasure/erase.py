@@ -40,7 +40,7 @@ from daybook.lake.rewrite import (
     write_rows,
 )
 from daybook.lake.table_properties import RESTRICTED_LAYERS, pseudonym_columns
-from daybook.lake.tables import PARTITION_COLUMN, Lake
+from daybook.lake.tables import RUN_DATE_COLUMN, Lake
 from daybook.privacy import Keys, apply_keys, load_keys
 from daybook.privacy.erasure.changes import DAMAGE_ERRORS, ChangePlanner, TableChange
 from daybook.privacy.erasure.files import format_reason
@@ -256,7 +256,7 @@ class _Erasure:
             addresses = self.planner.addresses_in(table)
             if addresses:
                 with self._require_readable(table.display_name):
-                    dates = pc.field(PARTITION_COLUMN).isin(sorted({each.run_date for each in addresses}))
+                    dates = pc.field(RUN_DATE_COLUMN).isin(sorted({each.run_date for each in addresses}))
                     rows = open_dataset(table.open()).to_table(filter=dates)
                 theirs = rows.filter(pa.array(match_addresses(rows, addresses), pa.bool_()))
                 values |= collect_personal_values(self.source, table.name, theirs)

@@ -15,7 +15,7 @@ from daybook.errors import UsageError
 from daybook.lake.delta import open_dataset
 from daybook.lake.rewrite import StoredTable
 from daybook.lake.table_properties import RESTRICTED_LAYERS, pseudonym_columns
-from daybook.lake.tables import PARTITION_COLUMN
+from daybook.lake.tables import RUN_DATE_COLUMN
 from daybook.privacy.erasure.masking import is_text, replace_column
 from daybook.privacy.erasure.terms import contains_any, replace_values
 from daybook.sources import Source
@@ -81,7 +81,7 @@ def _list_free_text_columns(table: StoredTable, source: Source) -> list[str]:
 
 def _list_key_columns(table: StoredTable, source: Source) -> set[str]:
     """Return the keys of columns that identify rows, join tables or partition them."""
-    keys = {PARTITION_COLUMN, *pseudonym_columns(), *(name for name in table.columns if name.startswith("_"))}
+    keys = {RUN_DATE_COLUMN, *pseudonym_columns(), *(name for name in table.columns if name.startswith("_"))}
     if table.layer in RESTRICTED_LAYERS:
         contract = source.contracts.get(table.name)
         entity = source.entities[table.name]

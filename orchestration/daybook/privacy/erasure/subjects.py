@@ -19,7 +19,7 @@ from daybook.contracts.columns import find_column, matching_columns
 from daybook.engines import DuckDBEngine
 from daybook.errors import LandingError, UsageError
 from daybook.lake.rewrite import read_table
-from daybook.lake.tables import PARTITION_COLUMN, Lake
+from daybook.lake.tables import RUN_DATE_COLUMN, Lake
 from daybook.privacy import ERASED_PREFIX, Keys, pseudonym_function
 from daybook.settings import Settings
 from daybook.sources import Source
@@ -28,9 +28,9 @@ from daybook.sources.files import read_blocks
 from daybook.sources.mapping import literal, quote, typed_sql
 from daybook.storage import Store
 
-_ADDRESS = f"{PARTITION_COLUMN}, _source_file, _row_number"
+_ADDRESS = f"{RUN_DATE_COLUMN}, _source_file, _row_number"
 _NO_ROWS = (
-    f"(SELECT NULL::DATE AS {PARTITION_COLUMN}, NULL::VARCHAR AS _source_file, NULL::BIGINT AS _row_number) AS n WHERE FALSE"
+    f"(SELECT NULL::DATE AS {RUN_DATE_COLUMN}, NULL::VARCHAR AS _source_file, NULL::BIGINT AS _row_number) AS n WHERE FALSE"
 )
 
 ERASED_TABLE = "control.erased"
@@ -86,7 +86,7 @@ class SubjectFinder:
             relations = self._find_relation(f"bronze.{name}", day)
             if day is not None:
                 self._engine.register(f"_landing_{name}", landing[name])
-                landed = f"(SELECT *, DATE '{day.isoformat()}' AS {PARTITION_COLUMN} FROM _landing_{name}) AS l"
+                landed = f"(SELECT *, DATE '{day.isoformat()}' AS {RUN_DATE_COLUMN} FROM _landing_{name}) AS l"
                 relations[landed] = landing[name].column_names
             self._engine.define(name, _entity_sql(source, name, relations))
         for name in source.people if day is None else ():
@@ -98,7 +98,7 @@ class SubjectFinder:
         """Return SQL for the rows of a table, except those of a day, with the table's columns; empty if there is no table."""
         if not self._engine.lake.exists(table):
             return {}
-        where = f" WHERE {PARTITION_COLUMN} <> DATE '{excluded.isoformat()}'" if excluded else ""
+        where = f" WHERE {RUN_DATE_COLUMN} <> DATE '{excluded.isoformat()}'" if excluded else ""
         return {f"{table}{where}": list(self._engine.query(f"SELECT * FROM {table} LIMIT 0").columns)}
 
     def find_rows(self, pseudonyms: Iterable[str], *, day: Optional[date] = None) -> dict[RowAddress, str]:
@@ -129,7 +129,7 @@ class SubjectFinder:
 
     def _select_rows(self, condition: str, day: Optional[date]) -> dict[RowAddress, str]:
         if day is not None:
-            condition = f"{PARTITION_COLUMN} = DATE '{day.isoformat()}' AND {condition}"
+            condition = f"{RUN_DATE_COLUMN} = DATE '{day.isoformat()}' AND {condition}"
         found: dict[RowAddress, str] = {}
         for (name, layer), view in self._views.items():
             persons = self._persons_sql(name, view)
@@ -149,7 +149,7 @@ class SubjectFinder:
 def match_addresses(rows: pa.Table, addresses: Iterable[RowAddress]) -> list[bool]:
     """Return for each row whether it is at one of the addresses."""
     places = {(each.run_date, each.file, each.number) for each in addresses}
-    columns = [rows.column(name).to_pylist() for name in (PARTITION_COLUMN, "_source_file", "_row_number")]
+    columns = [rows.column(name).to_pylist() for name in (RUN_DATE_COLUMN, "_source_file", "_row_number")]
     return [place in places for place in zip(*columns)]
 
 
@@ -161,14 +161,14 @@ def find_landed_values(
     Bronze has no values of persons who were erased before.
     """
     store, lake = Store(settings.landing), Lake(settings.lake)
-    for day in sorted(lake.partitions(f"bronze.{source.primary}"), reverse=True):
+    for day in sorted(lake.run_dates(f"bronze.{source.primary}"), reverse=True):
         landing = {name: _read_landed_rows(settings, store, source, name, day) for name in source.entities}
         addresses = SubjectFinder(lake, source, keys, settings.timezone, landing, day).find_rows(pseudonyms, day=day)
         values: set[str] = set()
         for name, rows in landing.items():
             chosen = [each for each in addresses if each.entity == name]
             if chosen:
-                rows = rows.append_column(PARTITION_COLUMN, pa.array([day] * rows.num_rows, pa.date32()))
+                rows = rows.append_column(RUN_DATE_COLUMN, pa.array([day] * rows.num_rows, pa.date32()))
                 theirs = rows.filter(pa.array(match_addresses(rows, chosen), pa.bool_()))
                 values |= collect_personal_values(source, name, theirs, kinds)
         if values:
