@@ -64,7 +64,7 @@ class Session:
                 if cell.cell_type == "code":
                     is_parameters = "parameters" in cell.metadata.get("tags", [])
                     lines = [f"{name} = {value!r}" for name, value in parameters.items()]
-                    self.value("\n".join(lines) if is_parameters else cell.source)
+                    self.value("\n".join([cell.source, *lines]) if is_parameters else cell.source)
             if read_outcome() != "SUCCEEDED":
                 break
         return read_outcome()

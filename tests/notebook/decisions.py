@@ -84,8 +84,8 @@ class Shop:
             for cell in nbformat.read(notebook_path(name), as_version=4).cells:
                 if cell.cell_type == "code":
                     given = "parameters" in cell.metadata.get("tags", [])
-                    text = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
-                    self.session.value(text if given else cell.source)
+                    lines = [f"{key} = {value!r}" for key, value in parameters.items()]
+                    self.session.value("\n".join([cell.source, *lines]) if given else cell.source)
             assert stages.current is not None
             self.details[name] = stages.current.details
             if stages.current.ended != "SUCCEEDED":
