@@ -17,7 +17,7 @@ from benchmarks import machine, publishing, targets
 from benchmarks.bench import Bench
 from daybook.settings import daybook_home
 
-PARTS = ("small", "start", "backfill", "volume", "limited", "growth", "glue", "validation", "comparison")
+PARTS = ("small", "start", "backfill", "year", "volume", "limited", "growth", "glue", "validation", "comparison")
 SHORT = ("small", "start", "validation", "comparison")
 BOUNDED = ("validation", "comparison")
 """Parts that fail above a bound."""
@@ -36,7 +36,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, help="file of the results (default: SCRATCH/results.json)")
     parser.add_argument("--orders", type=int, help="orders of the large day in volume and limited")
-    parser.add_argument("--days", type=int, help="maximum number of earlier days in growth")
+    parser.add_argument("--days", type=int, help="maximum number of earlier days in growth, and of dates in year")
     parser.add_argument("--write", action="store_true", help="write the results to docs/benchmarks.md")
     arguments = parser.parse_args()
     parts = list(PARTS) if "all" in arguments.parts else arguments.parts or ([] if arguments.write else list(SHORT))

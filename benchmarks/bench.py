@@ -21,7 +21,7 @@ class Bench:
     orders: Optional[int] = None
     """Orders of the large day; None means the size that the part defines."""
     days: Optional[int] = None
-    """Maximum number of earlier days in the part ``growth``."""
+    """Maximum number of earlier days in the part ``growth``, and of dates in ``year``."""
 
     @property
     def demo(self) -> Path:

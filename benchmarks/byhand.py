@@ -1,9 +1,10 @@
-"""Process the shop's day by hand: five functions with DuckDB and deltalake, without notebooks or a framework.
+"""Process the shop's dates by hand: five functions with DuckDB and deltalake, without notebooks or a framework.
 
 This is the lower limit that Daybook is compared with and, as notebooks, the usual way to work with papermill. It imports
-nothing of Daybook. It writes the date's files to bronze, checks the main rules of the same contracts, merges silver by key,
-computes the same gold tables and compares their totals. It has no run records, table versions, retries, resume, unpublished
-candidates or redaction, and it does not support dates in any order or at the same time.
+nothing of Daybook. For the dates from ``run_date`` to ``until`` (empty: one date), it writes their files to bronze, checks the
+main rules of the same contracts, merges silver by key, computes the same gold tables and compares their totals. It has no run
+records, table versions, retries, resume, unpublished candidates or redaction. If a date is at fault, the whole range fails. It
+does not support dates in any order or at the same time.
 
 ``texts`` is a JSON file with the SELECTs of silver and gold and the types of their columns. ``benchmarks.shop`` writes it from
 the project's notebooks and contracts, so that every system computes the same tables.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import hmac
 import json
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
@@ -101,85 +103,104 @@ MAPPED = {
           ship_country AS country, ship_state AS state, ship_city AS city, CAST(approved_at AS TIMESTAMPTZ) AS approved_at,
           CAST(shipped_at AS TIMESTAMPTZ) AS shipped_at, CAST(delivered_at AS TIMESTAMPTZ) AS delivered_at,
           CAST(estimated_delivery_at AS TIMESTAMPTZ) AS estimated_delivery_at, CAST(updated_at AS TIMESTAMPTZ) AS version_at,
-          _source_file, _row_number
+          run_date AS landed_on, _source_file, _row_number
         FROM orders""",
     "order_items": """
         SELECT order_id, line_number, product_id, seller_id, quantity, unit_price, freight, FALSE AS is_return,
-          NULL::TIMESTAMPTZ AS returned_at, {day}::TIMESTAMPTZ AS version_at, _source_file, _row_number
+          NULL::TIMESTAMPTZ AS returned_at, run_date::TIMESTAMPTZ AS version_at, run_date AS landed_on,
+          _source_file, _row_number
         FROM order_items UNION ALL
         SELECT order_id, 1000 + CAST(substr(return_id, 3) AS BIGINT), product_id, NULL, -quantity, unit_price, NULL, TRUE,
-          returned_at::TIMESTAMPTZ, returned_at::TIMESTAMPTZ, _source_file, _row_number
+          returned_at::TIMESTAMPTZ, returned_at::TIMESTAMPTZ, run_date, _source_file, _row_number
         FROM returns""",
     "customers": """
         SELECT pseudonym(customer_id) AS customer_key, country, state, city, CAST(updated_at AS TIMESTAMPTZ) AS version_at,
-          _source_file, _row_number
+          run_date AS landed_on, _source_file, _row_number
         FROM customers""",
     "products": """
         SELECT product_id, name, category_name AS category, CAST(updated_at AS TIMESTAMPTZ) AS version_at,
-          products._source_file, products._row_number
-        FROM products LEFT JOIN categories ON categories.category_id = products.category_id""",
+          products.run_date AS landed_on, products._source_file, products._row_number
+        FROM products LEFT JOIN categories
+          ON categories.category_id = products.category_id AND categories.run_date = products.run_date""",
     "payments": """
-        SELECT order_id, sequence, method, installments, amount, {day}::TIMESTAMPTZ AS version_at, _source_file, _row_number
+        SELECT order_id, sequence, method, installments, amount, run_date::TIMESTAMPTZ AS version_at, run_date AS landed_on,
+          _source_file, _row_number
         FROM payments""",
     "reviews": """
-        SELECT review_id, order_id, score, CAST(created_at AS TIMESTAMPTZ) AS created_at, {day}::TIMESTAMPTZ AS version_at,
-          _source_file, _row_number
+        SELECT review_id, order_id, score, CAST(created_at AS TIMESTAMPTZ) AS created_at, run_date::TIMESTAMPTZ AS version_at,
+          run_date AS landed_on, _source_file, _row_number
         FROM reviews""",
 }
 
 
-def ingest(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
-    """The date's files, as text, as a partition of bronze."""
+def ingest(landing: str, lake: str, run_date: str, until: str, key: str, texts: str) -> None:
+    """The files of each date, as text, as a partition of bronze."""
+    dates = list_dates(run_date, until)
     for entity, columns in ENTITIES.items():
-        file = Path(landing) / entity / run_date / f"{entity}.csv"
-        read, broken = read_csv(file, list(columns), "windows-1252" if entity == "sellers" else "utf-8")
-        rows = read.append_column("_source_file", pa.array([str(file)] * len(read), pa.string()))
-        rows = rows.append_column("_row_number", pa.array(range(1, len(read) + 1), pa.int64()))
-        write_partition(f"{lake}/bronze/{entity}", rows, run_date)
-        lines = pa.table({"line": pa.array(broken, pa.string())})
-        write_partition(f"{lake}/quarantine/{entity}_lines", lines, run_date)
+        tables, lines = [], []
+        for day in dates:
+            file = Path(landing) / entity / day / f"{entity}.csv"
+            read, broken = read_csv(file, list(columns), "windows-1252" if entity == "sellers" else "utf-8")
+            rows = read.append_column("_source_file", pa.array([str(file)] * len(read), pa.string()))
+            rows = rows.append_column("_row_number", pa.array(range(1, len(read) + 1), pa.int64()))
+            tables.append(rows.append_column("run_date", pa.array([day] * len(rows), pa.string())))
+            lines += [{"line": line, "run_date": day} for line in broken]
+        replace_dates(f"{lake}/bronze/{entity}", pa.concat_tables(tables), "run_date", dates)
+        schema = pa.schema([("line", pa.string()), ("run_date", pa.string())])
+        replace_dates(f"{lake}/quarantine/{entity}_lines", pa.Table.from_pylist(lines, schema), "run_date", dates)
 
 
-def validate(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
-    """Check keys, nulls, types, ranges and allowed values; quarantine broken rows; fail if there are too many."""
-    database = connect(key)
+def validate(landing: str, lake: str, run_date: str, until: str, key: str, texts: str) -> None:
+    """Check keys, nulls, types, ranges and allowed values; quarantine broken rows; fail if a date has too many."""
+    database, dates = connect(key), list_dates(run_date, until)
     for entity in ENTITIES:
-        database.execute(f"CREATE TABLE {entity} AS {typed_sql(database, lake, entity, run_date)}")
+        database.execute(f"CREATE TABLE {entity} AS {typed_sql(database, lake, entity, dates)}")
     for entity, columns in ENTITIES.items():
         broken = [f"{name} IS NULL" for name in REQUIRED[entity]]
         broken += [f"_text_{name} IS NOT NULL AND {name} IS NULL" for name, kind in columns.items() if kind != "VARCHAR"]
         broken += [f"NOT ({rule})" for rule in ALLOWED.get(entity, [])]
         reasons = ", ".join(f"CASE WHEN {rule} THEN '{rule.replace(chr(39), chr(39) * 2)}' END" for rule in broken)
         rejected = database.sql(
-            f"SELECT * FROM (SELECT _source_file, _row_number, concat_ws('; ', {reasons}) AS _reasons FROM {entity}) "
+            f"SELECT * FROM (SELECT _source_file, _row_number, run_date, concat_ws('; ', {reasons}) AS _reasons FROM {entity}) "
             "WHERE _reasons <> ''"
         ).arrow()
-        (count,) = fetch_one(database, f"SELECT count(*) FROM {entity}")
-        if len(rejected) > max(5, count / 20):
-            raise ValueError(f"{len(rejected)} of {count} rows of {entity} are rejected")
-        if entity in PARENTS and count >= 10:
-            (lost,) = fetch_one(
-                database, f"SELECT avg((order_id NOT IN (SELECT order_id FROM {PARENTS[entity]}))::INT) FROM {entity}"
-            )
-            if lost > 0.1:
-                raise ValueError(f"{lost:.0%} of {entity} have no {PARENTS[entity]}")
-        write_partition(f"{lake}/quarantine/{entity}", rejected, run_date)
+        database.register("rejected", rejected)
+        found = database.sql(
+            f"SELECT run_date, count(*), (SELECT count(*) FROM rejected AS r WHERE r.run_date = {entity}.run_date) "
+            f"FROM {entity} GROUP BY run_date"
+        ).fetchall()
+        for day, count, bad in found:
+            if bad > max(5, count / 20):
+                raise ValueError(f"{bad} of {count} rows of {entity} of {day} are rejected")
+        if entity in PARENTS:
+            lost = database.sql(
+                f"SELECT run_date, avg((p.order_id IS NULL)::INT) FROM {entity} AS e LEFT JOIN (SELECT DISTINCT order_id, "
+                f"run_date FROM {PARENTS[entity]}) AS p USING (order_id, run_date) GROUP BY run_date HAVING count(*) >= 10"
+            ).fetchall()
+            for day, share in lost:
+                if share > 0.1:
+                    raise ValueError(f"{share:.0%} of {entity} of {day} have no {PARENTS[entity]}")
+        replace_dates(f"{lake}/quarantine/{entity}", as_texts(rejected, "run_date"), "run_date", dates)
 
 
-def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
+def transform(landing: str, lake: str, run_date: str, until: str, key: str, texts: str) -> None:
     """Map, type and deduplicate accepted rows, add pseudonyms, and merge into silver by key; the newest version wins."""
-    document, database = json.loads(Path(texts).read_text()), connect(key)
+    document, database, dates = json.loads(Path(texts).read_text()), connect(key), list_dates(run_date, until)
     database.execute("CREATE SCHEMA mapped")
     for entity in ENTITIES:
-        database.register("rejected", open_partition(f"{lake}/quarantine/{entity}", run_date))
-        typed = typed_sql(database, lake, entity, run_date)
+        database.register("rejected", open_partition(f"{lake}/quarantine/{entity}", dates))
+        typed = typed_sql(database, lake, entity, dates)
         sql = f"SELECT * FROM ({typed}) t ANTI JOIN rejected USING (_source_file, _row_number)"
         database.execute(f"CREATE TABLE {entity} AS {sql}")
     changed = set()
     for table, sql in MAPPED.items():
-        mapped = sql.format(day=f"'{run_date}'")
-        database.execute(f"CREATE TABLE mapped.{table} AS SELECT *, DATE '{run_date}' AS landed_on FROM ({mapped}) AS m")
-        rows = fetch_typed(database, document["silver"][table], document["types"][f"silver.{table}"])
+        database.execute(f"CREATE TABLE mapped.{table} AS {sql}")
+        key_of = ", ".join(KEYS[table])
+        newest = (
+            f"SELECT * FROM ({document['silver'][table]}) AS s "
+            f"QUALIFY row_number() OVER (PARTITION BY {key_of} ORDER BY version_at DESC, landed_on DESC) = 1"
+        )
+        rows = fetch_typed(database, newest, document["types"][f"silver.{table}"])
         if len({tuple(row.values()) for row in rows.select(KEYS[table]).to_pylist()}) != len(rows):
             raise ValueError(f"duplicate key in {table}")
         database.register(f"new_{table}", rows)
@@ -205,11 +226,15 @@ def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
         touched |= {row[0] for row in database.sql(
             "SELECT DISTINCT order_date FROM every_order JOIN every_item USING (order_id) SEMI JOIN changed USING (product_id)"
         ).fetchall()}  # fmt: skip
-    write_partition(f"{lake}/control/touched", pa.table({"order_date": pa.array(sorted(touched), pa.date32())}), run_date)
+    # Each date is there, so that it counts as landed.
+    noted = [(date.fromisoformat(day), day) for day in dates] + [(day, run_date) for day in sorted(touched)]
+    days, under = zip(*noted)
+    rows = pa.table({"order_date": pa.array(days, pa.date32()), "run_date": pa.array(under, pa.string())})
+    replace_dates(f"{lake}/control/touched", rows, "run_date", dates)
 
 
-def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
-    """Compute gold of the dates that this date touched; tables without a date are overwritten."""
+def aggregate(landing: str, lake: str, run_date: str, until: str, key: str, texts: str) -> None:
+    """Compute gold of the dates that these dates touched; tables without a date are overwritten."""
     document, database = json.loads(Path(texts).read_text()), connect(key)
     database.execute("CREATE SCHEMA silver; CREATE SCHEMA gold")
     for table in KEYS:
@@ -217,8 +242,8 @@ def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
         database.execute(f"CREATE VIEW silver.{table} AS FROM _{table}")
     landed = [each["run_date"] for each in DeltaTable(f"{lake}/control/touched").partitions()]
     database.execute(f"CREATE VIEW landed AS SELECT unnest({landed!r}::DATE[]) AS order_date")
-    database.register("_touched", open_partition(f"{lake}/control/touched", run_date))
-    database.execute("CREATE TABLE touched AS SELECT order_date FROM _touched SEMI JOIN landed USING (order_date)")
+    database.register("_touched", open_partition(f"{lake}/control/touched", list_dates(run_date, until)))
+    database.execute("CREATE TABLE touched AS SELECT DISTINCT order_date FROM _touched SEMI JOIN landed USING (order_date)")
     dates = sorted(str(row[0]) for row in database.sql("SELECT order_date FROM touched").fetchall())
     for name, sql in document["views"].items():
         database.execute(f"CREATE VIEW {name} AS {sql}")
@@ -231,7 +256,7 @@ def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
             replace_dates(uri, rows, "order_date", dates)
 
 
-def quality(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
+def quality(landing: str, lake: str, run_date: str, until: str, key: str, texts: str) -> None:
     """Check that gold has no duplicate or null keys, and that its totals equal those of silver, to the cent."""
     document, database = json.loads(Path(texts).read_text()), connect(key)
     for layer, tables in (("silver", KEYS), ("gold", document["gold"])):
@@ -245,27 +270,30 @@ def quality(landing: str, lake: str, run_date: str, key: str, texts: str) -> Non
         twice = f"SELECT count(*) FROM (SELECT 1 FROM gold.{table} GROUP BY {key_of} HAVING count(*) > 1)"
         if fetch_one(database, f"SELECT (SELECT count(*) FROM gold.{table} WHERE {nulls}) + ({twice})")[0]:
             raise ValueError(f"gold.{table} has null or duplicate keys")
-    gold = fetch_one(
-        database, f"SELECT gross_revenue, returns_amount FROM gold.daily_sales WHERE order_date = DATE '{run_date}'"
-    )
-    silver = fetch_one(
-        database,
-        f"""
-        SELECT coalesce(sum(line_amount) FILTER (quantity > 0 AND unit_price > 0
+    of_dates = f"order_date BETWEEN DATE '{run_date}' AND DATE '{until or run_date}'"
+    by_date = f"WHERE {of_dates} GROUP BY order_date ORDER BY order_date"
+    sums = "SELECT order_date, sum(gross_revenue), sum(returns_amount) FROM gold.{} " + by_date
+    gold = database.sql(sums.format("daily_sales")).fetchall()
+    silver = database.sql(f"""
+        SELECT order_date, coalesce(sum(line_amount) FILTER (quantity > 0 AND unit_price > 0
                  AND status NOT IN ('cancelled', 'unavailable', 'adjustment')), 0),
                coalesce(sum(abs(line_amount)) FILTER (is_return AND status <> 'adjustment'), 0)
-        FROM silver.orders JOIN silver.order_items USING (order_id) WHERE order_date = DATE '{run_date}'
-    """,
-    )
+        FROM silver.orders JOIN silver.order_items USING (order_id) {by_date}
+    """).fetchall()
     for table in ("category_sales", "product_sales"):
-        sums = f"SELECT sum(gross_revenue), sum(returns_amount) FROM gold.{table} WHERE order_date = DATE '{run_date}'"
-        if fetch_one(database, sums) != gold:
+        if database.sql(sums.format(table)).fetchall() != gold:
             raise ValueError(f"gold.{table} and gold.daily_sales do not agree")
     if gold != silver:
         raise ValueError(f"the totals differ: gold {gold}, silver {silver}")
 
 
 STAGES = (ingest, validate, transform, aggregate, quality)
+
+
+def list_dates(run_date: str, until: str) -> list[str]:
+    """Return the dates from ``run_date`` to ``until``; without ``until``, one date."""
+    first, last = date.fromisoformat(run_date), date.fromisoformat(until or run_date)
+    return [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
 
 
 def read_csv(file: Path, columns: list[str], encoding: str) -> tuple[pa.Table, list[str]]:
@@ -322,18 +350,19 @@ def open_dataset(uri: str, schema: pa.Schema) -> object:
     return schema.empty_table() if table is None else table.to_pyarrow_dataset()
 
 
-def open_partition(uri: str, run_date: str) -> object:
-    """Return the rows of a date; deltalake 1.2.1 cannot create a dataset of a table without files."""
+def open_partition(uri: str, dates: list[str]) -> object:
+    """Return the rows of the dates; deltalake 1.2.1 cannot create a dataset of a table without files."""
     table = DeltaTable(uri)
-    if run_date not in {each["run_date"] for each in (table.partitions() if table.file_uris() else [])}:
+    stored = {each["run_date"] for each in (table.partitions() if table.file_uris() else [])}
+    wanted = [day for day in dates if day in stored]
+    if not wanted:
         return pa.schema(table.schema().to_arrow()).empty_table()
-    return table.to_pyarrow_dataset(partitions=[("run_date", "=", run_date)])
+    return table.to_pyarrow_dataset(partitions=[("run_date", "in", wanted)])
 
 
-def write_partition(uri: str, rows: pa.Table, run_date: str) -> None:
-    """Replace the rows of a date."""
-    rows = rows.append_column("run_date", pa.array([run_date] * len(rows), pa.string()))
-    replace_dates(uri, rows, "run_date", [run_date])
+def as_texts(rows: pa.Table, column: str) -> pa.Table:
+    """Return the rows with a column as text: the values of a partition are texts."""
+    return rows.set_column(rows.column_names.index(column), column, rows[column].cast(pa.string()))
 
 
 def replace_dates(uri: str, rows: pa.Table, column: str, dates: list[str]) -> None:
@@ -346,20 +375,21 @@ def replace_dates(uri: str, rows: pa.Table, column: str, dates: list[str]) -> No
         write_deltalake(uri, rows, mode="overwrite", predicate=only, partition_by=[column])
 
 
-def typed_sql(database: duckdb.DuckDBPyConnection, lake: str, entity: str, run_date: str) -> str:
-    """Return a SELECT of the deduplicated, typed rows of a date; an invalid value is NULL beside its text."""
+def typed_sql(database: duckdb.DuckDBPyConnection, lake: str, entity: str, dates: list[str]) -> str:
+    """Return a SELECT of the deduplicated, typed rows of the dates; an invalid value is NULL beside its text."""
     columns = ENTITIES[entity]
-    database.register(f"landed_{entity}", open_partition(f"{lake}/bronze/{entity}", run_date))
+    database.register(f"landed_{entity}", open_partition(f"{lake}/bronze/{entity}", dates))
     selected = []
     for name, kind in columns.items():
         text = f"nullif(trim({name}), '')"
         selected.append(f"{text} AS {name}" if kind == "VARCHAR" else f"TRY_CAST({text} AS {kind}) AS {name}")
         if kind != "VARCHAR":
             selected.append(f"{text} AS _text_{name}")
-    same = ", ".join(columns)
+    same = ", ".join([*columns, "run_date"])
     copies = f"row_number() OVER (PARTITION BY {same} ORDER BY _row_number)"
     landed = f"(SELECT * FROM landed_{entity} QUALIFY {copies} = 1)"
-    return f"SELECT {', '.join(selected)}, _source_file, _row_number FROM {landed} AS landed"
+    selected += ["CAST(run_date AS DATE) AS run_date", "_source_file", "_row_number"]
+    return f"SELECT {', '.join(selected)} FROM {landed} AS landed"
 
 
 def fetch_typed(database: duckdb.DuckDBPyConnection, sql: str, types: dict[str, str]) -> pa.Table:

@@ -40,7 +40,7 @@ CANCELLED = ["cancelled", "unavailable"]
 NOT_COUNTED = [*CANCELLED, "adjustment"]
 
 
-def ingest(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
+def ingest(landing: str, lake: str, run_date: str, until: str, key: str, texts: str) -> None:
     """Write the date's files, as text, to a partition of bronze."""
     for entity in ENTITIES:
         file = Path(landing) / entity / run_date / f"{entity}.csv"
@@ -50,7 +50,7 @@ def ingest(landing: str, lake: str, run_date: str, key: str, texts: str) -> None
             write_date(f"{lake}/bronze/{entity}", rows.assign(_row_number=range(1, len(rows) + 1)), run_date)
 
 
-def validate(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
+def validate(landing: str, lake: str, run_date: str, until: str, key: str, texts: str) -> None:
     """Write rows with missing or invalid values to quarantine, and the others to the next stage."""
     for entity in ENTITIES:
         rows = read_date(f"{lake}/bronze/{entity}", run_date)
@@ -78,7 +78,7 @@ def validate(landing: str, lake: str, run_date: str, key: str, texts: str) -> No
         write_date(f"{lake}/accepted/{entity}", rows[~bad], run_date)
 
 
-def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
+def transform(landing: str, lake: str, run_date: str, until: str, key: str, texts: str) -> None:
     """Convert types, replace keys of customers by pseudonyms, and merge into silver by key; the newest version wins."""
     secret = bytes.fromhex(Path(key).read_text().split()[0])
     accepted = {name: read_date(f"{lake}/accepted/{name}", run_date) for name in ENTITIES}
@@ -128,7 +128,7 @@ def transform(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
     write_date(f"{lake}/control/touched", pd.DataFrame({"order_date": sorted(touched)}), run_date)
 
 
-def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
+def aggregate(landing: str, lake: str, run_date: str, until: str, key: str, texts: str) -> None:
     """Compute daily sales, categories, products and payments of the dates that this date touched."""
     orders, items, products, payments = (
         DeltaTable(f"{lake}/silver/{name}").to_pandas() for name in ("orders", "order_items", "products", "payments")
@@ -160,7 +160,7 @@ def aggregate(landing: str, lake: str, run_date: str, key: str, texts: str) -> N
     write_dates(f"{lake}/gold/payment_mix", paid.agg(["count", "sum"]).reset_index(), dates)
 
 
-def quality(landing: str, lake: str, run_date: str, key: str, texts: str) -> None:
+def quality(landing: str, lake: str, run_date: str, until: str, key: str, texts: str) -> None:
     """Check that the totals of gold equal those of silver, to the cent."""
     day = pd.Timestamp(run_date).date()
     daily = DeltaTable(f"{lake}/gold/daily_sales").to_pandas()

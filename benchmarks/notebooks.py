@@ -9,7 +9,7 @@ from types import ModuleType
 import nbformat
 from nbformat import v4
 
-PARAMETERS = ("landing", "lake", "run_date", "key", "texts")
+PARAMETERS = ("landing", "lake", "run_date", "until", "key", "texts")
 
 
 def write_notebooks(folder: Path, module: ModuleType) -> list[Path]:

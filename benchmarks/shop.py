@@ -118,10 +118,11 @@ class Workspace:
             shutil.copytree(self.lake, root / "lake", copy_function=os.link)
         return Workspace(root, self.landing)
 
-    def arguments(self, run_date: str) -> dict[str, str]:
-        """Return the arguments of the functions written by hand."""
+    def arguments(self, dates: str) -> dict[str, str]:
+        """Return the arguments of the functions written by hand for a date, or for a range as ``FIRST..LAST``."""
+        run_date, _, until = dates.partition("..")
         return {
-            "landing": str(self.landing), "lake": str(self.lake), "run_date": run_date,
+            "landing": str(self.landing), "lake": str(self.lake), "run_date": run_date, "until": until,
             "key": str(self.root / "pii.key"), "texts": str(self.root / "texts.json"),
         }  # fmt: skip
 

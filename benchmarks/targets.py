@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Callable, Optional
 
-from benchmarks import comparison, small, validation, volume
+from benchmarks import comparison, small, validation, volume, year
 from benchmarks.bench import Result, Table
 
 
@@ -66,6 +66,18 @@ def _full_size_only(found: Callable[[Result], float]) -> Callable[[Result], Opti
     return lambda result: found(result) if result["orders"] == volume.ORDERS else None
 
 
+def _year(first: str, second: str) -> Callable[[Result], Optional[float]]:
+    """Return the rate of ``first`` divided by that of ``second``, for a whole year only."""
+
+    def found(result: Result) -> Optional[float]:
+        systems = result["systems"]
+        if systems["limit"]["dates"] != year.DATE_COUNT:
+            return None
+        return year.dates_per_minute(systems[first]) / year.dates_per_minute(systems[second])
+
+    return found
+
+
 def _growth(result: Result) -> Optional[float]:
     seconds = {each["days"]: each["seconds"] for each in result["points"]}
     return seconds[1000] / seconds[10] if {10, 1000} <= seconds.keys() else None
@@ -82,6 +94,15 @@ TARGETS = (
         _ratio("daybook backfill --parallel 1", "daybook backfill --parallel 2"), at_least=True,
     ),
     Target("backfill", "dates per minute ÷ the fastest papermill command", 5, _backfill, goal=10, at_least=True),
+    Target(
+        "year", "dates per minute ÷ papermill by date", 10, _year("daybook backfill", "papermill by date, 2 at once"),
+        at_least=True,
+    ),
+    Target("year", "time ÷ the limit", 4, _year("limit", "daybook backfill")),
+    Target(
+        "year", "largest process of the backfill", 2147,
+        lambda result: float(result["systems"]["daybook backfill"]["peak_bytes"] / 1e6), unit=" MB",
+    ),
     Target("volume", "200,000 orders ÷ the limit", 2, _full_size_only(_ratio("daybook", "limit")), goal=1.3),
     Target("volume", "200,000 orders: largest process ÷ that of the limit", 1.2, _full_size_only(_memory)),
     Target(

@@ -1,4 +1,4 @@
-"""Process one date per input line with one system, and print how long it took.
+"""Process one date, or a range as ``FIRST..LAST``, per input line with one system, and print how long it took.
 
     python -m benchmarks.worker limit
 
