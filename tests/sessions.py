@@ -54,6 +54,11 @@ class Session:
         """Run all stages but notify like a named run, up to the last one; return its outcome."""
         return self._run_stages({"env": env, "run_date": day, "run_id": f"daily-{day}-{number}", "overrides": overrides})
 
+    def run_range(self, first: str, last: str, number: int, overrides: dict[str, str], env: str = "local") -> str:
+        """Run all stages but notify like a named run of a range of dates; return the outcome of the last one."""
+        run_id = f"range-{first}-{last}-{number}"
+        return self._run_stages({"env": env, "run_date": first, "until": last, "run_id": run_id, "overrides": overrides})
+
     def run_copy(self, day: str, overrides: dict[str, str], env: str = "local") -> str:
         """Run all stages but notify in the user's development copy; return the outcome of the last one."""
         return self._run_stages({"env": env, "run_date": day, "run_id": "", "overrides": overrides})

@@ -1,4 +1,4 @@
-"""Test one backfill of real shops' history: equal to day-by-day runs, and to the raw files to the cent.
+"""Test one backfill of real shops' history: equal to day-by-day runs and to other ranges, and to the raw files to the cent.
 
 The default is a week of each shop. ``pytest --real-days 0 tests/runs/test_real_history.py`` runs the half year of Online
 Retail and 120 days of Olist in about an hour. The day-by-day runs use the same notebooks in this process, without kernels,
@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import duckdb
@@ -106,18 +107,38 @@ def test_days_without_a_file_are_skipped(history: History) -> None:
     assert outcomes == {day: "SUCCEEDED" if day in traded else "SKIPPED" for day in history.days}
 
 
-def test_content_equals_that_of_running_day_after_day(
-    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = hash_tables(history.home.engine(history.env))
-    assert len(expected) == 13
-    other = DaybookHome(tmp_path / "other")
-    other.path.mkdir()
-    shutil.copy(history.home.path / "pii.key", other.path)
-    monkeypatch.setenv("DAYBOOK_HOME", str(other.path))
+@pytest.fixture
+def other(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DaybookHome:
+    """Return an empty home with the key of the backfilled one."""
+    home = DaybookHome(tmp_path / "other")
+    home.path.mkdir()
+    shutil.copy(history.home.path / "pii.key", home.path)
+    monkeypatch.setenv("DAYBOOK_HOME", str(home.path))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setattr(stages, "current", None)
+    return home
+
+
+def test_content_equals_that_of_running_day_after_day(history: History, other: DaybookHome) -> None:
+    expected = hash_tables(history.home.engine(history.env))
+    assert len(expected) == 13
     with new_session() as session:
         for day in history.days:
             session.run_day(day.isoformat(), 1, {"landing": str(history.landing)}, env=history.env)
     assert hash_tables(other.engine(history.env)) == expected
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_content_equals_that_of_other_ranges_in_another_order(history: History, other: DaybookHome, seed: int) -> None:
+    chance = Random(seed)
+    cuts = sorted(chance.sample(range(1, len(history.days)), min(len(history.days) // 3, 12)))
+    ranges = [history.days[start:end] for start, end in zip([0, *cuts], [*cuts, len(history.days)])]
+    chance.shuffle(ranges)
+    with new_session() as session:
+        for days in ranges:
+            overrides = {"landing": str(history.landing)}
+            if len(days) == 1:
+                session.run_day(days[0].isoformat(), 1, overrides, env=history.env)
+            else:
+                session.run_range(days[0].isoformat(), days[-1].isoformat(), 1, overrides, env=history.env)
+    assert hash_tables(other.engine(history.env)) == hash_tables(history.home.engine(history.env))
