@@ -32,7 +32,8 @@ from daybook.errors import DaybookError, NotificationError
 from daybook.execution.run_record import HistoryLoader
 from daybook.execution.stage import record_unstarted_failure, run_stage
 from daybook.privacy.redactor import Redactor
-from daybook.records.archive import Archive, failure_line
+from daybook.records.archive import Archive
+from daybook.records.failures import failure_line
 from daybook.records.models import AttemptRecord
 from daybook.records.names import STAGES
 from daybook.records.notifications import parse_region

@@ -18,14 +18,13 @@ from daybook.records.archive import (
     Archive,
     attempt_name,
     current_timestamp,
-    describe_failure,
     describe_missing_files,
-    first_line,
     outcome_key,
     parse_timestamp,
     serialize_record,
     sha256,
 )
+from daybook.records.failures import describe_failure, first_line
 from daybook.records.locks import DateLock
 from daybook.records.models import SCHEMA_VERSION, ArchivedFile, AttemptRecord
 from tests.sample_records import attempt_record, run_record
@@ -268,7 +267,8 @@ def test_invalid_run_id_is_refused(archive: Archive, look: str) -> None:
     with pytest.raises(UsageError) as caught:
         getattr(archive, look)("nightly-7")
     assert str(caught.value) == (
-        "'nightly-7' is not a run's name; they look like daily-2025-11-30-1, and `daybook runs` lists them."
+        "'nightly-7' is not a run's name; they look like daily-2025-11-30-1, or range-2025-11-01-2025-11-30-1 for a range of "
+        "dates, and `daybook runs` lists them."
     )
 
 

@@ -22,7 +22,8 @@ from daybook.cli.profile import print_profile
 from daybook.cli.terminal import NOTE, console, print_json, print_line, print_table, style_outcome
 from daybook.errors import EXIT_FAILED, EXIT_OK, EXIT_REJECTED, UsageError
 from daybook.execution.runner import RunDisplay, Runner, StillRunning, allocate_run, get_runner
-from daybook.records.archive import Archive, describe_failure, describe_missing_files
+from daybook.records.archive import Archive, describe_missing_files
+from daybook.records.failures import describe_failure
 from daybook.records.formatting import format_figures
 from daybook.records.models import RunRecord
 from daybook.settings import Settings, parse_run_date

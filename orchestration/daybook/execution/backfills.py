@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from daybook.errors import UsageError
 from daybook.execution.close import ABORTED
-from daybook.records.archive import Archive, first_line
+from daybook.records.archive import Archive
+from daybook.records.failures import first_line
 from daybook.records.models import BackfillRecord, CatchUpPlan
 from daybook.scheduling.backfills import BackfillPlan, close_backfill, start_backfill
 from daybook.settings import Settings

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from daybook.errors import UsageError
-from daybook.records.archive import Archive, describe_failure, parse_timestamp
+from daybook.records.archive import Archive, parse_timestamp
+from daybook.records.failures import describe_failure
 from daybook.records.models import RunRecord
 from daybook.records.names import STAGES, run_date_of
 from daybook.settings import Settings

@@ -24,7 +24,7 @@ from daybook.contracts import LAYERS, Table, load_tables
 from daybook.contracts.columns import find_column
 from daybook.errors import ArchiveError
 from daybook.lake.lineage.graph import DIRECT_KINDS, Lineage, split_column
-from daybook.records.archive import describe_failure
+from daybook.records.failures import describe_failure
 from daybook.records.models import AttemptRecord, RollbackRecord, RuleResult, RunRecord
 from daybook.records.names import notebook_name
 from daybook.settings import Settings

@@ -10,7 +10,8 @@ from daybook.errors import SqlError
 from daybook.lake.tables import Lake
 from daybook.notebook.quality import check_history
 from daybook.quality.gates import format_rule_result
-from daybook.records.archive import Archive, first_line, serialize_record
+from daybook.records.archive import Archive, serialize_record
+from daybook.records.failures import first_line
 from daybook.records.models import BackfillRecord, CatchUpPlan, DateOutcome, Notification, UnusualDay
 from daybook.records.notifications import format_body, format_subject
 from daybook.scheduling.backfills import (

@@ -18,7 +18,8 @@ from datetime import date, timedelta
 from typing import Any, Optional
 
 from daybook.errors import ObjectExistsError, UsageError
-from daybook.records.archive import Archive, current_timestamp, first_line, parse_timestamp, serialize_record, take_first_free
+from daybook.records.archive import Archive, current_timestamp, parse_timestamp, serialize_record, take_first_free
+from daybook.records.failures import first_line
 from daybook.records.fingerprint import compute_fingerprint
 from daybook.records.models import (
     SCHEMA_VERSION,

@@ -10,7 +10,8 @@ from datetime import date, datetime
 from typing import Any, Literal, Optional, Union, get_args
 
 from daybook.errors import UsageError
-from daybook.records.archive import Archive, first_line, parse_timestamp
+from daybook.records.archive import Archive, parse_timestamp
+from daybook.records.failures import first_line
 from daybook.records.fingerprint import compute_fingerprint, package_versions
 from daybook.records.models import AttemptRecord, InputFile, RunRecord
 from daybook.records.names import STAGES

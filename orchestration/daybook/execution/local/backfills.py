@@ -20,7 +20,8 @@ from daybook.execution.local.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, ge
 from daybook.execution.local.runs import INTERRUPTED_REASON, close_failed_run, run_day
 from daybook.execution.runner import BackfillListener
 from daybook.privacy.redactor import Redactor
-from daybook.records.archive import Archive, current_timestamp, first_line
+from daybook.records.archive import Archive, current_timestamp
+from daybook.records.failures import first_line
 from daybook.records.locks import DateLock
 from daybook.records.models import BackfillRecord
 from daybook.records.names import run_date_of
