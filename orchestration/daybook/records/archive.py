@@ -43,7 +43,7 @@ from daybook.records.models import (
     StageRecord,
     StartRecord,
 )
-from daybook.records.names import STAGES, format_run_id, notebook_name, run_date_of
+from daybook.records.names import STAGES, format_run_id, is_range_id, notebook_name, range_of, run_date_of
 from daybook.settings import format_validation_error, is_temporary_name
 from daybook.storage import Store, is_bucket
 
@@ -331,9 +331,12 @@ class Archive:
 
     def find_holder(self, run_id: str) -> Optional[LockHolder]:
         """Return the process that works on this run; None if there is none, or if the archive is a bucket."""
-        holder = find_lock_holder(self.store.uri, run_date_of(run_id))
+        holder = find_lock_holder(self.store.uri, range_of(run_id)[0])
         # A holder that has not written its run id yet may work on this run.
-        return holder if holder is not None and holder.run_id in ("", run_id) else None
+        if holder is None or holder.run_id in ("", run_id):
+            return holder
+        # A range holds its dates, and so the runs of these dates, under its own id.
+        return holder if is_range_id(holder.run_id) and self.started(run_id).range_id == holder.run_id else None
 
     def read_closing_records(self, run_id: str, names: Optional[Collection[str]] = None) -> list[RunRecord]:
         """Return the run's closing records, oldest first; ``names`` are those of the run's files, if they are known."""

@@ -17,6 +17,8 @@ SCHEMA_VERSION = 1
 _MOMENT = "UTC, ISO 8601 with milliseconds and Z"
 _AMOUNT = "a decimal as text, in the currency of the cost; null if the price is not known"
 
+_RANGE_ID = "Id of the range, if the run is the part of one date in a run over a range of dates."
+
 RunOutcome = Literal["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "RUNNING"]
 """The outcome of a run or an attempt: done; nothing to do; rejected by a gate, never retried; failed, by a fault that was
 retried or by a permanent failure that was not. ``RUNNING`` is never archived."""
@@ -93,6 +95,7 @@ class StartRecord(RecordModel):
     env: Optional[str] = Field(default=None, description="Deployment: a file in params/.")
     title: Optional[str] = Field(default=None, description="The shop's title.")
     part_of: Optional[str] = Field(default=None, description="Id of the backfill that the run belongs to.")
+    range_id: Optional[str] = Field(default=None, description=_RANGE_ID)
     approval: Optional[Approval] = Field(default=None, description="The approval that the run publishes.")
     released: Optional[Release] = Field(default=None, description="The rows that the run validates again.")
 
