@@ -17,7 +17,7 @@ from daybook.errors import UsageError
 from daybook.records import fingerprint as fingerprints
 from daybook.records.archive import Archive, serialize_record
 from daybook.records.fingerprint import compute_fingerprint, package_versions
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from daybook.scheduling.gaps import Gap, GapReport, InputChange, find_gaps, group_gaps, select_for_catch_up
 from daybook.settings import load_settings
 from daybook.sources import load_source
@@ -679,7 +679,7 @@ def test_catch_up_respects_its_limit(limit: int) -> None:
 
 def test_active_run_without_a_closing_record_is_not_a_gap(shop: Shop) -> None:
     shop.archive.store.create(f"run_date={DAY}/daily-{DAY}-1/started.json", serialize_record({"run_id": f"daily-{DAY}-1"}))
-    with DateLock(shop.archive.store.uri, date.fromisoformat(str(DAY))) as lock:
+    with DateLocks(shop.archive.store.uri, [date.fromisoformat(str(DAY))]) as lock:
         lock.write_holder(f"daily-{DAY}-1")
         look = found(shop, since=DAY, until=DAY)
     assert (look.gaps, look.under_way) == ([], [f"daily-{DAY}-1"])

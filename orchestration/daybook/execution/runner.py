@@ -131,12 +131,12 @@ class _LocalRunner:
     def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         self._prepare(follow)
         from daybook.execution.local.runs import run_day
-        from daybook.records.locks import DateLock
+        from daybook.records.locks import DateLocks
 
-        with DateLock(self._settings.archive, run_date) as lock:
+        with DateLocks(self._settings.archive, [run_date]) as locks:
             start = allocate()
             with display(start.run_id) as listener:
-                return run_day(self._settings, start.run_id, first_stage=start.first_stage, lock=lock, listener=listener)[1]
+                return run_day(self._settings, start.run_id, first_stage=start.first_stage, locks=locks, listener=listener)[1]
 
     def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         self._prepare(follow)

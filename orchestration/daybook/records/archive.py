@@ -452,6 +452,7 @@ class Archive:
         # A holder that has not written its run id yet may work on this run.
         if holder is None or holder.run_id in ("", run_id):
             return holder
+        # A range holds its dates, and so the runs of these dates, under its own id.
         return holder if is_range_id(holder.run_id) and self.files_run_id(run_id) == holder.run_id else None
 
     def read_closing_records(self, run_id: str, names: Optional[Collection[str]] = None) -> list[RunRecord]:

@@ -22,7 +22,7 @@ from daybook.execution.local.backfills import is_running, run_backfill, run_catc
 from daybook.execution.local.runs import INTERRUPTED_REASON
 from daybook.execution.tasks import plan_gap_backfill, summarize_backfill
 from daybook.records.archive import Archive
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from daybook.records.models import BackfillRecord, RunRecord
 from daybook.records.names import NOT_STARTED, run_date_of
 from daybook.scheduling.backfills import plan_backfill, read_backfill, read_backfills, start_backfill
@@ -70,9 +70,9 @@ class Machine:
         return run_backfill(self.settings, plan, Events(listener), parallel=parallel)
 
     def _run_day(
-        self, settings: Settings, run_id: str, *, lock: DateLock, part_of: str, heartbeat: Act, **_: Any
+        self, settings: Settings, run_id: str, *, locks: DateLocks, part_of: str, heartbeat: Act, **_: Any
     ) -> tuple[Execution, RunRecord]:
-        lock.write_holder(run_id)
+        locks.write_holder(run_id)
         self.ran.append(run_id)
         heartbeat()
         self.acts.get(run_date_of(run_id), lambda: None)()
@@ -135,7 +135,7 @@ def test_date_with_new_run_gets_next_name(machine: Machine) -> None:
 
 def test_locked_date_is_skipped_with_reason(machine: Machine, held: ExitStack) -> None:
     def hold() -> None:
-        lock = held.enter_context(DateLock(machine.settings.archive, day(2)))
+        lock = held.enter_context(DateLocks(machine.settings.archive, [day(2)]))
         lock.write_holder(machine.archive.start_run(day(2), {}))
 
     machine.acts[day(1)] = hold

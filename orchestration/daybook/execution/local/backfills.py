@@ -22,7 +22,7 @@ from daybook.execution.runner import BackfillListener
 from daybook.privacy.redactor import Redactor
 from daybook.records.archive import Archive, current_timestamp
 from daybook.records.failures import first_line
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from daybook.records.models import BackfillRecord
 from daybook.records.names import run_date_of
 from daybook.scheduling.backfills import BackfillPlan, record_refusal, write_backfill_history
@@ -157,7 +157,7 @@ class _LocalStateMachines:
                 raise KeyboardInterrupt from stopping
 
         try:
-            with DateLock(settings.archive, run_date) as lock:
+            with DateLocks(settings.archive, [run_date]) as locks:
                 facts = {"env": settings.env, "title": settings.title, "part_of": part_of}
                 run_id = archive.start_run(run_date, facts)
                 try:
@@ -166,7 +166,7 @@ class _LocalStateMachines:
                         run_id,
                         first_stage=data["first_stage"],
                         part_of=part_of,
-                        lock=lock,
+                        locks=locks,
                         heartbeat=interrupt,
                         listener=lambda event: self._listener.on_run_event(run_id, event),
                     )[0]

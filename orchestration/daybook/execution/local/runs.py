@@ -21,7 +21,7 @@ from daybook.execution.local.interpreter import (
 )
 from daybook.execution.local.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
 from daybook.records.archive import LOST_REASON, Archive
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from daybook.records.models import RunRecord
 from daybook.records.names import STAGES, run_date_of
 from daybook.settings import Settings, daybook_home
@@ -35,7 +35,7 @@ def run_day(
     *,
     first_stage: str = STAGES[0],
     part_of: Optional[str] = None,
-    lock: Optional[DateLock] = None,
+    locks: Optional[DateLocks] = None,
     heartbeat: Optional[Heartbeat] = None,
     listener: Optional[Listener] = None,
 ) -> tuple[Execution, RunRecord]:
@@ -51,7 +51,7 @@ def run_day(
         The first stage to run.
     part_of : str, optional
         The backfill of the run.
-    lock : DateLock, optional
+    locks : DateLocks, optional
         The lock of the date if the caller holds it; otherwise it is acquired here.
     heartbeat : callable, optional
         Called about once a second. If it raises, the run ends as interrupted.
@@ -59,7 +59,7 @@ def run_day(
         Called with each event.
     """
     run_date = run_date_of(run_id)
-    with nullcontext(lock) if lock is not None else DateLock(archive_folder(settings), run_date) as held:
+    with nullcontext(locks) if locks is not None else DateLocks(archive_folder(settings), [run_date]) as held:
         held.write_holder(run_id)
         _close_lost_runs(settings, run_date, current=run_id)
         data = {**build_input(settings), "run_date": run_date.isoformat(), "first_stage": first_stage}
@@ -84,7 +84,7 @@ def resume_day(settings: Settings, run_id: str, *, listener: Optional[Listener] 
     found = archive.run(run_id)
     if found.state == "running":
         raise DateLockedError(f"{found.reasons[0]} Wait until it ends or stop it, then resume it.")
-    with DateLock(settings.archive, run_date_of(run_id)) as held:
+    with DateLocks(settings.archive, [run_date_of(run_id)]) as held:
         held.write_holder(run_id)
         require_resumable_run(settings, run_id)
         journals = _list_journals(settings, run_id)
@@ -102,13 +102,13 @@ def _execute(
     run_id: str,
     name: str,
     data: Optional[dict[str, Any]],
-    lock: DateLock,
+    locks: DateLocks,
     listener: Optional[Listener],
     heartbeat: Optional[Heartbeat] = None,
 ) -> tuple[Execution, RunRecord]:
     """Execute or redrive (without ``data``) an execution of a run, and close the run."""
     before = Archive(settings.archive).count_closing_records(run_id)
-    execution = execute(settings, "daily", name, data, _services(run_id, lock, heartbeat), listener, heartbeat)
+    execution = execute(settings, "daily", name, data, _services(run_id, locks, heartbeat), listener, heartbeat)
     record = close_ended_run(
         settings,
         run_id,
@@ -143,8 +143,8 @@ def _close_lost_runs(settings: Settings, run_date: date, *, current: str) -> Non
         close_run(archive, settings, run_id, "FAILED", [LOST_REASON])
 
 
-def _services(run_id: str, lock: DateLock, heartbeat: Optional[Heartbeat]) -> dict[str, TaskService]:
-    jobs = GlueJobs(daybook_home() / "logs" / run_id, [lock.descriptor], heartbeat or (lambda: None))
+def _services(run_id: str, locks: DateLocks, heartbeat: Optional[Heartbeat]) -> dict[str, TaskService]:
+    jobs = GlueJobs(daybook_home() / "logs" / run_id, locks.descriptors, heartbeat or (lambda: None))
     return {START_JOB_RUN: jobs, GET_OBJECT: get_object}
 
 
