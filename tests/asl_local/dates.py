@@ -10,9 +10,8 @@ from typing import Any, Callable, Dict, List, Optional, Union
 
 from asl_local import Execution, FakeClock, StateMachine, TaskError, run_execution
 from daybook.settings import project_root
-from tests.asl_local.machines import GET, JOB, ScriptedService
+from tests.asl_local.machines import GET, JOB, START, ScriptedService
 
-START = "arn:aws:states:::states:startExecution.sync:2"
 ARCHIVE = {"bucket": "archive", "prefix": "in/"}
 Answer = Union[str, BaseException, List[Any], Callable[..., Any]]
 

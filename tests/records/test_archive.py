@@ -216,7 +216,7 @@ def test_open_run_is_lost_unless_its_date_is_locked(archive: Archive) -> None:
 
 def test_date_run_is_running_while_its_range_holds_the_date(archive: Archive) -> None:
     archive.start_named_run(RUN, {})
-    archive.start_named_run("daily-2025-11-30-2", {"range_id": "range-2025-11-29-2025-11-30-1"})
+    archive.start_named_run("range-2025-11-29-2025-11-30-1", {})
     with DateLocks(archive.store.uri, [DAY]) as lock:
         lock.write_holder("range-2025-11-29-2025-11-30-1")
         assert [archive.run(each).state for each in (RUN, "daily-2025-11-30-2")] == ["lost", "running"]

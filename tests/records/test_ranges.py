@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from daybook.errors import ObjectExistsError, UsageError
 from daybook.records.archive import LOST_REASON, Archive, serialize_record
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from daybook.records.models import StartRecord
 from daybook.records.names import STAGES
 from daybook.records.ranges import (
@@ -209,7 +209,7 @@ def test_date_of_a_lost_range_is_lost(archive: Archive) -> None:
 
 def test_date_of_a_running_range_is_running(archive: Archive) -> None:
     archive.start_range(FIRST, LAST, {})
-    with DateLock(archive.store.uri, FIRST) as first, DateLock(archive.store.uri, FIRST + timedelta(days=1)) as second:
+    with DateLocks(archive.store.uri, [FIRST]) as first, DateLocks(archive.store.uri, [FIRST + timedelta(days=1)]) as second:
         first.write_holder(RANGE)
         second.write_holder(RANGE)
         found = archive.run("daily-2025-11-02-2")

@@ -141,6 +141,12 @@ def take_first_free(names: Iterable[_Name], create: Callable[[_Name], None]) -> 
             return name
 
 
+def run_folder(run_id: str) -> str:
+    """Return the folder of a run, of one date or of a range, within an archive."""
+    first, last = range_of(run_id)
+    return f"run_date={first.isoformat()}/{run_id}" if first == last else f"{_RANGES}/{run_id}"
+
+
 def outcome_key(run_id: str, stage: str) -> str:
     """Return the key, in the archive, of the outcome of a run's stage."""
     return f"outcomes/{run_id}/{stage}.json"
@@ -154,8 +160,7 @@ class Archive:
 
     def folder(self, run_id: str) -> str:
         """Return the folder of a run, of one date or of a range, within the archive."""
-        first, last = range_of(run_id)
-        return f"run_date={first.isoformat()}/{run_id}" if first == last else f"{_RANGES}/{run_id}"
+        return run_folder(run_id)
 
     def next_run_id(self, run_date: date, *, in_range: bool = False) -> str:
         """Return the next free run id of a business date; ``in_range`` of a date run.
@@ -168,6 +173,14 @@ class Archive:
         """Return the next free id of a run over a range."""
         stem = format_range_id(first, last, 1)[:-1]
         return format_range_id(first, last, _next_number(name for name in self._list_ranges() if name.startswith(stem)))
+
+    def next_id(self, first: date, last: date) -> str:
+        """Return the next free id of a run over the dates from ``first`` to ``last``, which may be one date."""
+        return self.next_run_id(first) if first == last else self.next_range_id(first, last)
+
+    def start_next(self, first: date, last: date, facts: Mapping[str, Any]) -> str:
+        """Take the next free id of a run over the dates from ``first`` to ``last``, which may be one date."""
+        return self.start_run(first, facts) if first == last else self.start_range(first, last, facts)
 
     def start_run(self, run_date: date, facts: Mapping[str, Any]) -> str:
         """Take the next free run id of a business date. Two processes never get the same one.

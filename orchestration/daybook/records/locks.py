@@ -11,7 +11,8 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -83,6 +84,18 @@ class DateLocks:
         # The content has no meaning once the file is not locked. The file stays, so that no process locks a removed file.
         while self._descriptors:
             os.close(self._descriptors.pop())
+
+    @contextmanager
+    def split_off(self, dates: Iterable[date]) -> Iterator[DateLocks]:
+        """Move the locks of some of the dates into another object, which releases them when the context ends."""
+        part = DateLocks(self._archive, dates)
+        held = dict(zip(self._dates, self._descriptors))
+        part._descriptors = [held.pop(each) for each in part._dates]
+        self._dates, self._descriptors = list(held), list(held.values())
+        try:
+            yield part
+        finally:
+            part._release()
 
     @property
     def descriptors(self) -> list[int]:

@@ -498,6 +498,15 @@ class CatchUpPlan(RecordModel):
     backfill_id: Optional[str] = Field(default=None, description="Id of the backfill; null if there is no date to run.")
 
 
+class RangeOutcome(RecordModel):
+    """``outcomes/<run_id>/range.json``: how a range ended, which the state machine reads."""
+
+    outcome: RunOutcome = Field(description="Outcome of the worst date.")
+    reasons: list[str] = Field(default=[], description="Why it ended with that outcome.")
+    first_stage: str = Field(default="ingest", description="Stage at which the halves begin.")
+    halves: list[PlannedRange] = Field(default=[], description="The runs of its halves, after a fault of a whole stage.")
+
+
 class DateOutcome(RecordModel):
     """What became of a date of a backfill."""
 
