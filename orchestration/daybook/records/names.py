@@ -78,7 +78,11 @@ def range_of(run_id: str) -> tuple[date, date]:
 
 def list_range(run_id: str) -> list[date]:
     """Return the business dates of a run, of one date or of a range, oldest first."""
-    first, last = range_of(run_id)
+    return list_dates(*range_of(run_id))
+
+
+def list_dates(first: date, last: date) -> list[date]:
+    """Return the dates between two, both included; none if ``last`` is before ``first``."""
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
