@@ -64,11 +64,11 @@ def left_alone(plan: BackfillPlan) -> list[int]:
 def test_dates_without_a_run_are_planned_with_both_ends(settings: Settings) -> None:
     plan = plan_backfill(settings, day(28), day(32))
     assert [each.run_id for each in plan.days] == [
-        "daily-2025-11-28-1",
-        "daily-2025-11-29-1",
-        "daily-2025-11-30-1",
-        "daily-2025-12-01-1",
-        "daily-2025-12-02-1",
+        "daily-2025-11-28-2",
+        "daily-2025-11-29-2",
+        "daily-2025-11-30-2",
+        "daily-2025-12-01-2",
+        "daily-2025-12-02-2",
     ]
     assert (plan.already_done, plan.under_way, plan.missing_earlier_stages, plan.continues) == ((), (), (), None)
 
@@ -105,7 +105,7 @@ def test_force_runs_successful_dates_again(settings: Settings, archive: Archive)
     add_run(archive, 1, "SUCCEEDED")
     add_run(archive, 2, "SKIPPED")
     plan = plan_backfill(settings, day(1), day(3), force=True)
-    assert planned(plan) == {1: "daily-2025-11-01-2", 2: "daily-2025-11-02-2", 3: "daily-2025-11-03-1"}
+    assert planned(plan) == {1: "daily-2025-11-01-2", 2: "daily-2025-11-02-2", 3: "daily-2025-11-03-2"}
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -11,6 +11,8 @@ from typing import Any, Literal, Optional
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import Self
 
+from daybook.records.names import list_dates
+
 SCHEMA_VERSION = 1
 """Version of the format that this release writes. Raise it when a key is removed or changes its meaning."""
 
@@ -483,10 +485,15 @@ class PlannedDate(RecordModel):
 class PlannedRange(RecordModel):
     """Consecutive dates of a backfill that one run processes; one date is an ordinary run of that date."""
 
-    first: date = Field(description="First date, YYYY-MM-DD.")
-    last: date = Field(description="Last date, YYYY-MM-DD.")
+    run_date: date = Field(description="First date, YYYY-MM-DD.")
+    until: Optional[date] = Field(default=None, description="Last date, YYYY-MM-DD; null for one date.")
     run_id: str = Field(description="Id of the planned run: of the range, or of its only date.")
     size: Optional[int] = Field(default=None, alias="bytes", description="Bytes of the landing files of its dates.")
+
+    @property
+    def dates(self) -> list[date]:
+        """The dates of the range, oldest first."""
+        return list_dates(self.run_date, self.until or self.run_date)
 
 
 class CatchUpPlan(RecordModel):

@@ -82,7 +82,7 @@ def list_range(run_id: str) -> list[date]:
 
 
 def list_dates(first: date, last: date) -> list[date]:
-    """Return the dates of a range, both ends included."""
+    """Return the dates between two, both included; none if ``last`` is before ``first``."""
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 

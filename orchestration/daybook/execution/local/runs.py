@@ -239,19 +239,17 @@ def _services(
         """Run a half of a range under the locks of the range. The locks of its dates are released at its end."""
 
         def execute_half() -> Execution:
-            with locks.split_off(list_range(arguments["Name"])) as part:
-                execution = run_planned(
-                    settings, arguments["Input"], part, heartbeat=heartbeat, half_listener=half_listener
-                )
+            try:
+                with locks.split_off(list_range(arguments["Name"])) as part:
+                    execution = run_planned(
+                        settings, arguments["Input"], part, heartbeat=heartbeat, half_listener=half_listener
+                    )
+            except Exception as error:
+                raise TaskError("Daybook.Fault", format_error(error)) from error
             heartbeat()  # raises if the execution of the range is being stopped
             return execution
 
-        try:
-            return start_execution(arguments, execute_half)
-        except TaskError:
-            raise
-        except Exception as error:
-            raise TaskError("Daybook.Fault", format_error(error)) from error
+        return start_execution(arguments, execute_half)
 
     jobs = GlueJobs(daybook_home() / "logs" / run_id, locks.descriptors, heartbeat or (lambda: None))
     return {START_JOB_RUN: jobs, GET_OBJECT: get_object, START_EXECUTION: run_half}
