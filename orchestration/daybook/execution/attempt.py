@@ -159,12 +159,11 @@ class Attempt:
         permanent = self.failure is not None and self._is_permanent(self.failure.exception or "", result)
         first, last = range_of(self.run_id)
         peak = max(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024), 0)
-        return AttemptRecord(
+        record = AttemptRecord(
             record="attempt",
             schema_version=SCHEMA_VERSION,
             run_id=self.run_id,
             run_date=first,
-            **({"until": last, "dates": result.dates if self._dates_have_ended() else {}} if last != first else {}),
             env=self.settings.env,
             stage=self.stage,
             attempt=self.number,
@@ -191,6 +190,9 @@ class Attempt:
             # Requests to buckets, of the notebook and of this process so far.
             requests=dict(Counter(result.requests) + request_counts),
         )
+        if last != first:
+            record.until, record.dates = last, result.dates if self._dates_have_ended() else {}
+        return record
 
     def _dates_have_ended(self) -> bool:
         """Return whether the results of the dates are final: the stage ended, or no date of it could continue."""

@@ -29,7 +29,7 @@ def record_backfill(settings: Settings, plan: BackfillPlan, *, parallel: int, fa
     backfill_id = start_backfill(Archive(settings.archive), plan, facts)
     return backfill_id, {
         "backfill_id": backfill_id,
-        "dates": [day.to_json() for day in plan.days],
+        "ranges": [each.to_json() for each in plan.ranges],
         "max_concurrency": parallel,
         "first_stage": plan.first_stage,
         "fail_fast": fail_fast,

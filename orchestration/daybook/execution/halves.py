@@ -38,7 +38,10 @@ def plan_halves(archive: Archive, run_id: str, *, failure: str, splits: int) -> 
     dates = list_dates(first, last)
     middle = dates[(len(dates) + 1) // 2 - 1]
     ends = ((first, middle), (middle + timedelta(days=1), last))
-    return [PlannedRange(first=start, last=end, run_id=archive.next_id(start, end)) for start, end in ends]
+    return [
+        PlannedRange(run_date=start, until=end if end > start else None, run_id=archive.next_id(start, end))
+        for start, end in ends
+    ]
 
 
 def write_range_outcome(archive: Archive, record: RunRecord, halves: Iterable[PlannedRange]) -> None:

@@ -251,6 +251,17 @@ class Archive:
         started = StartRecord(run_id=run_id, started_at=current_timestamp(), clock=read_clock(), **facts)
         self.store.create(f"{self.folder(run_id)}/{file}", serialize_record(started))
 
+    def list_halves(self, run_id: str) -> list[str]:
+        """Return the ids of the runs of a range's halves, and of the halves of these."""
+        closed = self.read_closing_records(run_id) if is_range_id(run_id) else []
+        halves = closed[-1].halves if closed else []
+        return [each for half in halves for each in (half, *self.list_halves(half))]
+
+    def is_started(self, run_id: str) -> bool:
+        """Return whether a run id is taken."""
+        names = self._list_names(run_id)
+        return "started.json" in names or "claim.json" in names
+
     def started(self, run_id: str) -> StartRecord:
         """Return what is known since the run's id was taken. Raises ``FileNotFoundError`` if there is no such run.
 

@@ -277,14 +277,15 @@ def is_backfill(name: str) -> bool:
 
 
 def is_planned(archive: Archive, backfill_id: str, run_id: str) -> bool:
-    """Return whether a backfill that is still open plans a run."""
+    """Return whether a backfill that is still open plans a run, or the run of a half of such a range."""
     if not is_backfill(backfill_id):
         return False
     try:
         plan = read_backfill(archive, backfill_id)
     except UsageError:
         return False
-    return plan.state == "open" and run_id in [*(each.run_id for each in plan.days), *(each.run_id for each in plan.ranges)]
+    planned = [*(each.run_id for each in plan.days), *(each.run_id for each in plan.ranges)]
+    return plan.state == "open" and (run_id in planned or any(run_id in archive.list_halves(each) for each in planned))
 
 
 def read_results(archive: Archive, backfill_id: str) -> list[DateOutcome]:
