@@ -64,7 +64,9 @@ def plan_gap_backfill(
     if chosen:
         plan = plan_catch_up(settings, [gap.run_date for gap in chosen])
         facts = {"env": settings.env, "title": settings.title, "asked_by": execution}
-        planned = planned.changed(dates=list(plan.days), backfill_id=start_backfill(archive, plan, facts))
+        planned = planned.changed(
+            dates=list(plan.days), ranges=list(plan.ranges), backfill_id=start_backfill(archive, plan, facts)
+        )
     archive.store.replace(f"outcomes/{require_name(execution, 'an execution')}/gaps.json", serialize_record(planned))
     return planned
 

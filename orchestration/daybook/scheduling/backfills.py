@@ -13,6 +13,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Optional
@@ -32,7 +33,7 @@ from daybook.records.models import (
     RunOutcome,
     UnusualDay,
 )
-from daybook.records.names import NOT_STARTED, STAGES, list_dates, run_number
+from daybook.records.names import NOT_STARTED, STAGES, list_dates
 from daybook.scheduling.ranges import DEFAULT_CHUNK, measure_landing, plan_ranges
 from daybook.settings import Settings, require_name
 
@@ -315,7 +316,7 @@ def overall_outcome(found: Iterable[DateOutcome]) -> RunOutcome:
 
 def _read_result(archive: Archive, backfill_id: str, planned: PlannedDate) -> DateOutcome:
     day = planned.run_date
-    found = _find_run(archive, backfill_id, day, planned.run_id)
+    found = _find_run(archive, backfill_id, day)
     if found is None:
         reason = _read_refusal_reason(archive, backfill_id, day)
         return DateOutcome(run_date=day, run_id=planned.run_id, outcome=NOT_STARTED, reason=reason, seconds=None)
@@ -324,15 +325,16 @@ def _read_result(archive: Archive, backfill_id: str, planned: PlannedDate) -> Da
     return DateOutcome(run_date=day, run_id=found, outcome=run.outcome, reason=reason, seconds=run.seconds)
 
 
-def _find_run(archive: Archive, backfill_id: str, day: date, planned: str) -> Optional[str]:
+def _find_run(archive: Archive, backfill_id: str, day: date) -> Optional[str]:
     """Return the newest run of a date that belongs to a backfill; None without one.
 
     It is the planned run, a later one if that id was taken, or the run of a half of its range.
     """
-    if not archive.store.exists(f"{archive.folder(planned)}/started.json"):
-        return None
-    later = [name for name in archive.run_ids(day) if run_number(name) >= run_number(planned)]
-    return next((name for name in reversed(later) if archive.started(name).part_of == backfill_id), None)
+    for run_id in reversed(archive.run_ids(day)):
+        with suppress(FileNotFoundError):  # A process was killed before it wrote the record.
+            if archive.started(run_id).part_of == backfill_id:
+                return run_id
+    return None
 
 
 def _refusal_key(backfill_id: str, run_date: date) -> str:
