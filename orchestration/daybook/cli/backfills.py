@@ -4,10 +4,10 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timezone
 from itertools import groupby
-from typing import Annotated, NoReturn
+from typing import Annotated, Callable, NoReturn
 
 import typer
 
@@ -28,10 +28,11 @@ from daybook.cli.terminal import (
     style_outcome,
 )
 from daybook.errors import EXIT_FAILED, EXIT_OK, UsageError
+from daybook.execution.halves import find_date_outcomes
 from daybook.execution.runner import get_runner
 from daybook.records.archive import Archive
 from daybook.records.formatting import format_decimal
-from daybook.records.models import BackfillRecord
+from daybook.records.models import BackfillRecord, RangeDate
 from daybook.records.names import NOT_STARTED, STAGES
 from daybook.scheduling.backfills import (
     BackfillPlan,
@@ -111,7 +112,7 @@ def backfill(
     with wait_for_execution(settings, runner, as_json):
         record = runner.backfill(
             plan,
-            lambda: BackfillProgress(console, len(plan.days), shown=not as_json),
+            lambda: BackfillProgress(console, len(plan.days), shown=not as_json, read_outcomes=_outcome_reader(settings)),
             parallel=parallel,
             fail_fast=fail_fast,
             follow=not no_follow,
@@ -161,7 +162,7 @@ def catch_up(
     _require_confirmation(plan, parallel, yes)
     with wait_for_execution(settings, runner, as_json):
         problem, record = runner.catch_up(
-            lambda: BackfillProgress(console, len(chosen), shown=not as_json),
+            lambda: BackfillProgress(console, len(chosen), shown=not as_json, read_outcomes=_outcome_reader(settings)),
             limit=limit,
             parallel=parallel,
             since=str(since) if since else None,
@@ -223,6 +224,17 @@ def print_backfill(settings: Settings, record: BackfillRecord) -> None:
     text = f" {record.backfill_id} in {record.seconds or 0.0:.1f} s: {_format_counts(record.counts)}."
     stopped = " Stopped; the same command continues it." if record.stopped else ""
     print_line(style_outcome(record.outcome), text, stopped)
+
+
+def _outcome_reader(settings: Settings) -> Callable[[str], Mapping[str, RangeDate]]:
+    """Return a function that reads the outcomes of an ended run's dates."""
+    archive = Archive(settings.archive)
+
+    def read(run_id: str) -> Mapping[str, RangeDate]:
+        closed = archive.read_closing_records(run_id)
+        return find_date_outcomes(archive, closed[-1]) if closed else {}
+
+    return read
 
 
 def _finish(settings: Settings, record: BackfillRecord, as_json: bool) -> NoReturn:

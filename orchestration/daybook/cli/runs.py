@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from itertools import count
@@ -21,12 +21,14 @@ from daybook.cli.options import AllowMissingOption, EnvOption, JsonOption, NoFol
 from daybook.cli.profile import print_profile
 from daybook.cli.terminal import NOTE, console, print_json, print_line, print_table, style_outcome
 from daybook.errors import EXIT_FAILED, EXIT_OK, EXIT_REJECTED, UsageError
+from daybook.execution.halves import find_date_outcomes
 from daybook.execution.runner import RunDisplay, Runner, StillRunning, allocate_run, get_runner
 from daybook.records.archive import Archive, describe_missing_files
 from daybook.records.failures import describe_failure
 from daybook.records.formatting import format_figures
-from daybook.records.models import RunRecord
-from daybook.settings import Settings, parse_run_date
+from daybook.records.models import RangeDate, RunRecord
+from daybook.records.ranges import worst_outcome
+from daybook.settings import DateRange, Settings, parse_date_range, parse_run_date
 
 _EXIT_CODES = {"SUCCEEDED": EXIT_OK, "SKIPPED": EXIT_OK, "REJECTED": EXIT_REJECTED}
 ProfileOption = Annotated[bool, typer.Option("--profile", help="Also show how long each phase of each stage took.")]
@@ -34,30 +36,44 @@ RunDateOption = Annotated[
     Optional[date], typer.Option("--date", help="The business date.", parser=parse_run_date, metavar="YYYY-MM-DD")
 ]
 
+DateRangeOption = Annotated[
+    Optional[DateRange],
+    typer.Option(
+        "--date",
+        help="The business date, or the first and the last date of a range.",
+        parser=parse_date_range,
+        metavar="YYYY-MM-DD[..YYYY-MM-DD]",
+    ),
+]
+_MAX_FIGURES = 4
+"""Number of figures in the table of a range's dates; `daybook show` has all figures of a date."""
+
 
 @app.command()
 def run(
     env: EnvOption = "local",
-    day: RunDateOption = None,
+    dates: DateRangeOption = None,
     set_: SetOption = None,
     allow_missing: AllowMissingOption = False,
     no_follow: NoFollowOption = False,
     as_json: JsonOption = False,
     profile: ProfileOption = False,
 ) -> None:
-    """Process one business date: run the state machine with all six stages.
+    """Process one business date, or a range of dates together: run the state machine with all six stages.
 
-    On AWS, Ctrl-C stops waiting for the run, not the run.
+    On AWS, Ctrl-C stops waiting for the run, not the run. Exit code of a range: 1 if a date failed, else 3 if one was rejected,
+    else 0.
     """
     settings, runner = load_runner(env, set_, allow_missing=allow_missing)
-    run_date = day or settings.default_run_date
-    if run_date is None:
+    default = settings.default_run_date
+    dates = dates or (DateRange(default, default) if default else None)
+    if dates is None:
         raise UsageError(f"Give the business date: --date YYYY-MM-DD (params/{settings.env}.yaml has no default_run_date).")
     runner.require_ready()
     execute_run(
         settings,
         runner,
-        lambda display: runner.run(run_date, lambda: allocate_run(settings, run_date), display, follow=not no_follow),
+        lambda display: runner.run(dates, lambda: allocate_run(settings, dates), display, follow=not no_follow),
         as_json=as_json,
         profile=profile,
     )
@@ -83,13 +99,17 @@ def execute_run(
 
     with wait_for_execution(settings, runner, as_json):
         record = start(lambda run_id: Progress(console, settings, run_id, live=not as_json))
+    archive = Archive(settings.archive)
+    found = find_date_outcomes(archive, record)
     if as_json:
         print_json(record.to_json())
     else:
-        _print_outcome(settings, record)
+        _print_outcome(settings, record, found)
         if profile:
-            print_profile(Archive(settings.archive), record)
-    exit_with_report(settings, record.outcome, as_json)
+            print_profile(archive, record)
+    # The dates of a range that failed have the outcomes of its halves. A range without dates was lost when it started.
+    outcome = worst_outcome(each.outcome for each in found.values()) if record.halves else record.outcome
+    exit_with_report(settings, outcome, as_json)
 
 
 def exit_with_report(settings: Settings, outcome: Optional[str], as_json: bool) -> NoReturn:
@@ -274,8 +294,8 @@ def write_report(settings: Settings) -> Path:
     )
 
 
-def _print_outcome(settings: Settings, record: RunRecord) -> None:
-    """Print how a run ended: the outcome and its reasons, the date's figures, the warnings of stages."""
+def _print_outcome(settings: Settings, record: RunRecord, dates: Mapping[str, RangeDate]) -> None:
+    """Print how a run ended: the outcome and its reasons, the figures of its ``dates``, the warnings of stages."""
     from daybook.records.notifications import list_warnings
     from daybook.report.findings import order_figures
     from daybook.scheduling.freshness import has_published
@@ -283,15 +303,45 @@ def _print_outcome(settings: Settings, record: RunRecord) -> None:
     print_line("\n", style_outcome(record.outcome), f" {record.run_id} in {record.seconds or 0.0:.1f} s")
     for reason in record.reasons:
         print_line(f"  {reason}")
-    if record.outcome == "FAILED":
+    if record.halves:
+        print_line(f"  Its halves: {', '.join(record.halves)}")
+    elif record.outcome == "FAILED":
         print_line(f"  Resume at the failed stage: `daybook resume {settings.command_options} {record.run_id}`")
     for warning in list_warnings(record.stages):
         print_line("  ", NOTE, f" {warning}")
+    if record.is_range:
+        _print_dates(Archive(settings.archive), dates)
+        return
     _print_published_figures(Archive(settings.archive), record)
     if record.summary and has_published(record.outcome, record.stages):
         title = record.title or ""
         figures = format_figures(order_figures(record), record.currency or "")
         print_table([str(record.run_date), title], figures, right=[title])
+
+
+def _print_dates(archive: Archive, dates: Mapping[str, RangeDate]) -> None:
+    """Print the dates of a range: outcome, run, the first figures of those that published, else the reason."""
+    from daybook.report.findings import order_figures
+    from daybook.scheduling.freshness import has_published
+
+    records = [archive.run(each.run_id) for each in dates.values()]
+    figures = {
+        record.run_id: dict(format_figures(order_figures(record), record.currency or ""))
+        for record in records
+        if record.summary and has_published(record.outcome, record.stages)
+    }
+    columns = list(dict.fromkeys(name for each in figures.values() for name in each))[:_MAX_FIGURES]
+    rows = [
+        [
+            str(record.run_date),
+            style_outcome(record.outcome),
+            *(figures.get(record.run_id, {}).get(name, "") for name in columns),
+            record.run_id,
+            "; ".join(record.reasons),
+        ]
+        for record in records
+    ]
+    print_table(["date", "outcome", *columns, "run", "reason"], rows, right=columns)
 
 
 def _print_published_figures(archive: Archive, record: RunRecord) -> None:
