@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import webbrowser
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
@@ -23,9 +24,10 @@ from daybook.cli.terminal import NOTE, console, print_json, print_line, print_ta
 from daybook.errors import EXIT_FAILED, EXIT_OK, EXIT_REJECTED, UsageError
 from daybook.execution.runner import RunDisplay, Runner, StillRunning, allocate_run, get_runner
 from daybook.records.archive import Archive, describe_missing_files
-from daybook.records.failures import describe_failure
+from daybook.records.failures import describe_failure, first_line
 from daybook.records.formatting import format_figures
 from daybook.records.models import RunRecord
+from daybook.records.names import range_of
 from daybook.settings import Settings, parse_run_date
 
 _EXIT_CODES = {"SUCCEEDED": EXIT_OK, "SKIPPED": EXIT_OK, "REJECTED": EXIT_REJECTED}
@@ -128,10 +130,16 @@ def wait_for_execution(settings: Settings, runner: Runner, as_json: bool) -> Ite
 
 @app.command()
 def runs(env: EnvOption = "local", set_: SetOption = None, as_json: JsonOption = False) -> None:
-    """List the runs of the archive, newest business date first."""
+    """List the runs of the archive, newest business date first. A run over a range of dates is one line.
+
+    JSON also has the date runs of ranges.
+    """
     settings = load_command_settings(env, set_)
     archive, runner = Archive(settings.archive), get_runner(settings)
-    records = [runner.refresh_record(archive.run(run_id)) for run_id in reversed(archive.run_ids())]
+    run_ids = [*reversed(archive.range_ids()), *reversed(archive.run_ids())]
+    # The sort is stable, so a range comes before the date runs of its last date.
+    run_ids.sort(key=lambda run_id: range_of(run_id)[1], reverse=True)
+    records = [runner.refresh_record(archive.run(run_id)) for run_id in run_ids]
     if as_json:
         print_json([_summarize_run(record) for record in records])
         return
@@ -141,15 +149,24 @@ def runs(env: EnvOption = "local", set_: SetOption = None, as_json: JsonOption =
     rows = [
         (
             record.run_id,
-            str(record.run_date),
+            _format_dates(record),
             style_outcome("ROLLED BACK" if record.rolled_back else record.outcome),
             record.started_at[:19].replace("T", " "),
             "" if record.seconds is None else f"{record.seconds:.1f}",
             str(len(record.stages)),
         )
         for record in records
+        if not record.range_id
     ]
     print_table(["run", "date", "outcome", "started (UTC)", "seconds", "attempts"], rows, right=["seconds", "attempts"])
+
+
+def _format_dates(record: RunRecord) -> str:
+    """Return the date of a run; of a range, the number of its dates by outcome."""
+    if not record.is_range:
+        return str(record.run_date)
+    counts = Counter(each.outcome for each in record.dates.values())
+    return ", ".join(f"{count} {outcome.lower()}" for outcome, count in sorted(counts.items())) or "no dates"
 
 
 def _summarize_run(record: RunRecord) -> dict[str, Any]:
@@ -157,6 +174,11 @@ def _summarize_run(record: RunRecord) -> dict[str, Any]:
 
     keys = ("run_id", "run_date", "env", "outcome", "reasons", "started_at", "ended_at", "seconds", "summary")
     content = {key: getattr(record, key) for key in keys}
+    if record.range_id:
+        content["range_id"] = record.range_id
+    if record.is_range:
+        content["until"] = record.until
+        content["dates"] = {day: each.to_json() for day, each in record.dates.items()}
     if record.rolled_back:
         content["rolled_back"] = record.rolled_back.to_json()
     return content if is_published(record) else {**content, "summary": None}
@@ -170,7 +192,7 @@ def show(
     as_json: JsonOption = False,
     profile: ProfileOption = False,
 ) -> None:
-    """Show a run: stages, attempts, rows, tables and the reasons of its outcome; or a backfill, by dates."""
+    """Show a run: stages, attempts, rows, tables and the reasons of its outcome; or a range or a backfill, by dates."""
     from daybook.scheduling.backfills import is_backfill, read_backfill, read_results
 
     settings = load_command_settings(env, set_)
@@ -190,7 +212,7 @@ def show(
     _print_run(archive, record)
     if profile:
         print_profile(archive, record)
-    print_line(f"Files: {archive.store.href(archive.folder(run_id))}")
+    print_line(f"Files: {archive.store.href(archive.folder(record.range_id or run_id))}")
 
 
 @app.command()
@@ -271,6 +293,7 @@ def write_report(settings: Settings) -> Path:
         now=datetime.now(timezone.utc),
         calendar=load_calendar(settings),
         backfills=backfills,
+        ranges=[archive.run(run_id) for run_id in archive.range_ids()],
     )
 
 
@@ -315,11 +338,28 @@ def _print_unusual_days(archive: Archive, record: RunRecord) -> None:
         print_line("  ", NOTE, f" {each.warning} (found by {each.backfill_id} after all its dates were published)")
 
 
+def _print_dates(archive: Archive, record: RunRecord) -> None:
+    """Print the dates of a range with their date runs, outcomes and reasons."""
+    rows = []
+    for day, each in record.dates.items():
+        found = archive.run(each.run_id)
+        outcome = style_outcome("ROLLED BACK" if found.rolled_back else found.outcome)
+        rows.append((day, each.run_id, outcome, first_line(found.reasons[0]) if found.reasons else ""))
+    print_table(["date", "run", "outcome", "reason"], rows)
+
+
 def _print_run(archive: Archive, record: RunRecord) -> None:
-    print_line(style_outcome(record.outcome), f" {record.run_id}, business date {record.run_date}")
+    dates = f"business dates {record.run_date} to {record.until}" if record.is_range else f"business date {record.run_date}"
+    part = f", the date run of {record.range_id}" if record.range_id else ""
+    print_line(style_outcome(record.outcome), f" {record.run_id}, {dates}{part}")
     for reason in record.reasons:
         print_line(f"  {reason}")
-    _print_published_figures(archive, record)
+    if record.halves:
+        print_line(f"  Its halves were run as {', '.join(record.halves)}.")
+    if record.is_range:
+        _print_dates(archive, record)
+    else:
+        _print_published_figures(archive, record)
     if record.part_of:
         _print_unusual_days(archive, record)
     rows = [
