@@ -41,6 +41,7 @@ from daybook.records.names import STAGES
 from daybook.records.notifications import parse_region
 from daybook.records.timings import read_process_start
 from daybook.scheduling.backfills import is_planned
+from daybook.scheduling.ranges import DEFAULT_CHUNK
 from daybook.settings import load_settings, parse_run_date
 from daybook.storage import describe_os_error, storage_write_error
 
@@ -117,6 +118,7 @@ def _parse_arguments() -> argparse.Namespace:
     task.add_argument("--execution", help="summary: the backfill; gaps: the execution that reads the result")
     task.add_argument("--limit", type=int, default=7, help="maximum number of gaps")
     task.add_argument("--since", default="none", help="YYYY-MM-DD or none")
+    task.add_argument("--chunk", default=DEFAULT_CHUNK, help="gaps: day, week, month or a number of dates")
     task.add_argument("--include_stale", choices=("yes", "no"), default="no")
     arguments, _ = parser.parse_known_args()  # Glue adds further arguments
     required = ("execution",) if arguments.errand else ("run_date", "run_id")
@@ -146,6 +148,7 @@ def _run_task(arguments: argparse.Namespace) -> None:
         since=parse_run_date(since) if since else None,
         until=parse_run_date(until) if until else None,
         include_stale=arguments.include_stale == "yes",
+        chunk=arguments.chunk,
     )
 
 

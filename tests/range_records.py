@@ -36,7 +36,7 @@ def build_attempts(range_id: str, dates: Sequence[str], ends: Mapping[str, tuple
                 ended_at=ENDED,
                 seconds=10.0,
                 rows={"in": 10 * len(results), "out": 9 * len(results)},
-                tables_written={f"gold.{stage}": 7},
+                tables_written={f"silver.{stage}": 7},
                 dates=results,
                 notebook={"file": f"{name}.ipynb", "sha256": sha256(b"notebook")},
                 html={"file": f"{name}.html", "sha256": sha256(b"page")},

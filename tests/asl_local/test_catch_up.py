@@ -36,6 +36,7 @@ def test_gaps_are_found_and_backfilled(machines: MachineRunner) -> None:
         "--since": "none",
         "--until": "none",
         "--include_stale": "no",
+        "--chunk": "month",
     }
     assert machines.object.calls == [{"Bucket": "archive", "Key": "in/outcomes/c1/gaps.json"}]
     (started,) = machines.executions.started

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from daybook.errors import UsageError
 from daybook.records.archive import Archive
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from daybook.scheduling import ranges
 from daybook.scheduling.backfills import (
     close_backfill,
@@ -171,7 +171,7 @@ def test_planned_range_has_the_next_free_number(settings: Settings, archive: Arc
 
 def test_running_range_is_named_once(settings: Settings, archive: Archive) -> None:
     range_id = archive.start_range(day(1), day(2), {})
-    with DateLock(settings.archive, day(1)) as first, DateLock(settings.archive, day(2)) as second:
+    with DateLocks(settings.archive, [day(1)]) as first, DateLocks(settings.archive, [day(2)]) as second:
         for lock in (first, second):
             lock.write_holder(range_id)
         plan = plan_backfill(settings, day(1), day(3))

@@ -130,6 +130,7 @@ def catch_up(
     stale: Annotated[
         bool, typer.Option("--stale", help="Also run dates with other code, contracts, packages or snapshot.")
     ] = False,
+    chunk: ChunkOption = DEFAULT_CHUNK,
     parallel: ParallelOption = DEFAULT_PARALLEL,
     yes: YesOption = False,
     no_follow: NoFollowOption = False,
@@ -156,7 +157,7 @@ def catch_up(
         if as_json:
             print_json(None)
         return
-    plan = plan_catch_up(settings, [gap.run_date for gap in chosen])
+    plan = plan_catch_up(settings, [gap.run_date for gap in chosen], chunk=chunk)
     if not as_json:
         _print_estimate(settings, plan, parallel)
     _require_confirmation(plan, parallel, yes)
@@ -165,6 +166,7 @@ def catch_up(
             lambda: BackfillProgress(console, len(chosen), shown=not as_json, read_outcomes=_outcome_reader(settings)),
             limit=limit,
             parallel=parallel,
+            chunk=chunk,
             since=str(since) if since else None,
             until=str(until) if until else None,
             include_stale=stale,

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import webbrowser
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
@@ -24,9 +25,10 @@ from daybook.errors import EXIT_FAILED, EXIT_OK, EXIT_REJECTED, UsageError
 from daybook.execution.halves import find_date_outcomes
 from daybook.execution.runner import RunDisplay, Runner, StillRunning, allocate_run, get_runner
 from daybook.records.archive import Archive, describe_missing_files
-from daybook.records.failures import describe_failure
+from daybook.records.failures import describe_failure, first_line
 from daybook.records.formatting import format_figures
 from daybook.records.models import RangeDate, RunRecord
+from daybook.records.names import range_of
 from daybook.records.ranges import worst_outcome
 from daybook.settings import DateRange, Settings, parse_date_range, parse_run_date
 
@@ -148,10 +150,16 @@ def wait_for_execution(settings: Settings, runner: Runner, as_json: bool) -> Ite
 
 @app.command()
 def runs(env: EnvOption = "local", set_: SetOption = None, as_json: JsonOption = False) -> None:
-    """List the runs of the archive, newest business date first."""
+    """List the runs of the archive, newest business date first. A run over a range of dates is one line.
+
+    JSON also has the date runs of ranges.
+    """
     settings = load_command_settings(env, set_)
     archive, runner = Archive(settings.archive), get_runner(settings)
-    records = [runner.refresh_record(archive.run(run_id)) for run_id in reversed(archive.run_ids())]
+    run_ids = [*reversed(archive.range_ids()), *reversed(archive.run_ids())]
+    # The sort is stable, so a range comes before the date runs of its last date.
+    run_ids.sort(key=lambda run_id: range_of(run_id)[1], reverse=True)
+    records = [runner.refresh_record(archive.run(run_id)) for run_id in run_ids]
     if as_json:
         print_json([_summarize_run(record) for record in records])
         return
@@ -161,15 +169,24 @@ def runs(env: EnvOption = "local", set_: SetOption = None, as_json: JsonOption =
     rows = [
         (
             record.run_id,
-            str(record.run_date),
+            _format_dates(record),
             style_outcome("ROLLED BACK" if record.rolled_back else record.outcome),
             record.started_at[:19].replace("T", " "),
             "" if record.seconds is None else f"{record.seconds:.1f}",
             str(len(record.stages)),
         )
         for record in records
+        if not record.range_id
     ]
     print_table(["run", "date", "outcome", "started (UTC)", "seconds", "attempts"], rows, right=["seconds", "attempts"])
+
+
+def _format_dates(record: RunRecord) -> str:
+    """Return the date of a run; of a range, the number of its dates by outcome."""
+    if not record.is_range:
+        return str(record.run_date)
+    counts = Counter(each.outcome for each in record.dates.values())
+    return ", ".join(f"{count} {outcome.lower()}" for outcome, count in sorted(counts.items())) or "no dates"
 
 
 def _summarize_run(record: RunRecord) -> dict[str, Any]:
@@ -177,6 +194,11 @@ def _summarize_run(record: RunRecord) -> dict[str, Any]:
 
     keys = ("run_id", "run_date", "env", "outcome", "reasons", "started_at", "ended_at", "seconds", "summary")
     content = {key: getattr(record, key) for key in keys}
+    if record.range_id:
+        content["range_id"] = record.range_id
+    if record.is_range:
+        content["until"] = record.until
+        content["dates"] = {day: each.to_json() for day, each in record.dates.items()}
     if record.rolled_back:
         content["rolled_back"] = record.rolled_back.to_json()
     return content if is_published(record) else {**content, "summary": None}
@@ -190,7 +212,7 @@ def show(
     as_json: JsonOption = False,
     profile: ProfileOption = False,
 ) -> None:
-    """Show a run: stages, attempts, rows, tables and the reasons of its outcome; or a backfill, by dates."""
+    """Show a run: stages, attempts, rows, tables and the reasons of its outcome; or a range or a backfill, by dates."""
     from daybook.scheduling.backfills import is_backfill, read_backfill, read_results
 
     settings = load_command_settings(env, set_)
@@ -210,7 +232,7 @@ def show(
     _print_run(archive, record)
     if profile:
         print_profile(archive, record)
-    print_line(f"Files: {archive.store.href(archive.folder(run_id))}")
+    print_line(f"Files: {archive.store.href(archive.folder(record.range_id or run_id))}")
 
 
 @app.command()
@@ -291,6 +313,7 @@ def write_report(settings: Settings) -> Path:
         now=datetime.now(timezone.utc),
         calendar=load_calendar(settings),
         backfills=backfills,
+        ranges=[archive.run(run_id) for run_id in archive.range_ids()],
     )
 
 
@@ -320,7 +343,7 @@ def _print_outcome(settings: Settings, record: RunRecord, dates: Mapping[str, Ra
 
 
 def _print_dates(archive: Archive, dates: Mapping[str, RangeDate]) -> None:
-    """Print the dates of a range: outcome, run, the first figures of those that published, else the reason."""
+    """Print the dates of a range with their date runs, outcomes, first figures if they published, and reasons."""
     from daybook.report.findings import order_figures
     from daybook.scheduling.freshness import has_published
 
@@ -334,14 +357,14 @@ def _print_dates(archive: Archive, dates: Mapping[str, RangeDate]) -> None:
     rows = [
         [
             str(record.run_date),
-            style_outcome(record.outcome),
-            *(figures.get(record.run_id, {}).get(name, "") for name in columns),
             record.run_id,
-            "; ".join(record.reasons),
+            style_outcome("ROLLED BACK" if record.rolled_back else record.outcome),
+            *(figures.get(record.run_id, {}).get(name, "") for name in columns),
+            first_line(record.reasons[0]) if record.reasons else "",
         ]
         for record in records
     ]
-    print_table(["date", "outcome", *columns, "run", "reason"], rows, right=columns)
+    print_table(["date", "run", "outcome", *columns, "reason"], rows, right=columns)
 
 
 def _print_published_figures(archive: Archive, record: RunRecord) -> None:
@@ -366,10 +389,17 @@ def _print_unusual_days(archive: Archive, record: RunRecord) -> None:
 
 
 def _print_run(archive: Archive, record: RunRecord) -> None:
-    print_line(style_outcome(record.outcome), f" {record.run_id}, business date {record.run_date}")
+    dates = f"business dates {record.run_date} to {record.until}" if record.is_range else f"business date {record.run_date}"
+    part = f", the date run of {record.range_id}" if record.range_id else ""
+    print_line(style_outcome(record.outcome), f" {record.run_id}, {dates}{part}")
     for reason in record.reasons:
         print_line(f"  {reason}")
-    _print_published_figures(archive, record)
+    if record.halves:
+        print_line(f"  Its halves were run as {', '.join(record.halves)}.")
+    if record.is_range:
+        _print_dates(archive, record.dates)
+    else:
+        _print_published_figures(archive, record)
     if record.part_of:
         _print_unusual_days(archive, record)
     rows = [

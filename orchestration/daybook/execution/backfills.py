@@ -10,6 +10,7 @@ from daybook.records.archive import Archive
 from daybook.records.failures import first_line
 from daybook.records.models import BackfillRecord, CatchUpPlan
 from daybook.scheduling.backfills import BackfillPlan, close_backfill, start_backfill
+from daybook.scheduling.ranges import DEFAULT_CHUNK
 from daybook.settings import Settings
 
 if TYPE_CHECKING:  # For annotations only: a local run does not import the modules for AWS.
@@ -37,11 +38,11 @@ def record_backfill(settings: Settings, plan: BackfillPlan, *, parallel: int, fa
 
 
 def build_catch_up_input(
-    *, limit: int, parallel: int, include_stale: bool = False, since: Optional[str] = None, until: Optional[str] = None
+    *, limit: int, parallel: int, chunk: str = DEFAULT_CHUNK, include_stale: bool = False, since: Optional[str] = None, until: Optional[str] = None
 ) -> dict[str, Any]:
     """Return a catch-up's part of the state machine's input."""
     bounds = {name: day for name, day in (("since", since), ("until", until)) if day}
-    return {"limit": limit, "max_concurrency": parallel, "include_stale": include_stale, **bounds}
+    return {"limit": limit, "max_concurrency": parallel, "chunk": chunk, "include_stale": include_stale, **bounds}
 
 
 def find_planned_backfill(settings: Settings, catch_up: str) -> Optional[str]:

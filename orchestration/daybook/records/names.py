@@ -48,8 +48,9 @@ def format_range_id(first: date, last: date, number: int) -> str:
 
 
 def run_number(run_id: str) -> int:
-    """Return the number at the end of a run id, of one date or of a range."""
-    return int(run_id.rsplit("-", 1)[1])
+    """Return the number at the end of a run id, of one date or of a range; 0 if there is none."""
+    found = re.search(r"-([0-9]+)$", run_id)
+    return int(found[1]) if found else 0
 
 
 def run_date_of(run_id: str) -> date:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 from daybook.records.failures import describe_failure
 from daybook.records.models import AttemptRecord, DateResult, RangeDate, RowCounts, RunCost, RunOutcome, RunRecord, StartRecord
@@ -24,7 +24,9 @@ def worst_outcome(outcomes: Iterable[RunOutcome]) -> RunOutcome:
     return min(outcomes, key=_WORST_FIRST.index)
 
 
-def order_runs(names: Iterable[str], started_of: Callable[[str], StartRecord], run_of: Callable[[str], RunRecord]) -> list[str]:
+def order_runs(
+    names: Iterable[str], started_of: Callable[[str], Union[StartRecord, RunRecord]], run_of: Callable[[str], RunRecord]
+) -> list[str]:
     """Return the runs of one date from the oldest to the newest, given functions that return their records.
 
     The greater number is the newer run, whatever the clock. Only the nightly run, number 1, can be newer than date runs, since
@@ -38,17 +40,17 @@ def order_runs(names: Iterable[str], started_of: Callable[[str], StartRecord], r
         night = started_of(ordered[0]).started_at
         for name in ordered[1:]:
             started = started_of(name)
-            if started.range_id is None or started.started_at > night or _last_work(run_of(name), started) > night:
+            if started.range_id is None or started.started_at > night or _last_work(run_of(name)) > night:
                 break
             place += 1
     return [*ordered[1 : place + 1], ordered[0], *ordered[place + 1 :]]
 
 
-def _last_work(run: RunRecord, started: StartRecord) -> str:
+def _last_work(run: RunRecord) -> str:
     """Return when a run last worked, as text; the latest text for a run that still works."""
     if run.outcome == "RUNNING":
         return "~"
-    return max([started.started_at, *(each.ended_at or each.started_at for each in run.stages)])
+    return max([run.started_at, *(each.ended_at or each.started_at for each in run.stages)])
 
 
 def slice_attempts(attempts: Iterable[AttemptRecord], dates: Iterable[str]) -> dict[str, list[AttemptRecord]]:

@@ -138,7 +138,9 @@ def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None
         for day, runs in zip(days, histories):
             state = determine_date_state(calendar, day, runs[0].outcome if runs else None, slot)
             if state == "running":
-                found.under_way.append(runs[0].run_id)
+                running = runs[0].range_id or runs[0].run_id
+                if running not in found.under_way:
+                    found.under_way.append(running)
                 continue
             gap = _classify(day, state, runs, source, arrivals, today)
             if gap == "cleared":
