@@ -38,7 +38,13 @@ def record_backfill(settings: Settings, plan: BackfillPlan, *, parallel: int, fa
 
 
 def build_catch_up_input(
-    *, limit: int, parallel: int, chunk: str = DEFAULT_CHUNK, include_stale: bool = False, since: Optional[str] = None, until: Optional[str] = None
+    *,
+    limit: int,
+    parallel: int,
+    chunk: str = DEFAULT_CHUNK,
+    include_stale: bool = False,
+    since: Optional[str] = None,
+    until: Optional[str] = None,
 ) -> dict[str, Any]:
     """Return a catch-up's part of the state machine's input."""
     bounds = {name: day for name, day in (("since", since), ("until", until)) if day}

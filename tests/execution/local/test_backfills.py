@@ -252,7 +252,7 @@ def test_interrupt_closes_running_run_and_backfill(machine: Machine) -> None:
     assert results_of(record) == [
         ("daily-2025-11-01-1", "SUCCEEDED"),
         ("daily-2025-11-02-1", "FAILED"),
-        ("daily-2025-11-03-2", NOT_STARTED),
+        ("daily-2025-11-03-1", NOT_STARTED),
     ]
     assert (record.outcome, record.stopped, record.message is not None) == ("FAILED", True, False)
     assert machine.archive.run("daily-2025-11-02-1").reasons == [INTERRUPTED_REASON]
