@@ -59,7 +59,7 @@ def papermill_loop(module: str) -> Day:
 
 def daybook() -> Day:
     """Return Daybook in this process: the state machine, six stages, archive and pages."""
-    from daybook.execution.local.runs import run_day
+    from daybook.execution.local.runs import run_dates
     from daybook.records.archive import Archive
     from daybook.settings import load_settings
 
@@ -68,7 +68,7 @@ def daybook() -> Day:
         settings = load_settings("local", {"landing": str(workspace.landing)})
         facts = {"env": settings.env, "title": settings.title}
         run_id = Archive(settings.archive).start_run(date.fromisoformat(run_date), facts)
-        _, record = run_day(settings, run_id)
+        _, record = run_dates(settings, run_id)
         if record.outcome != "SUCCEEDED":
             raise AssertionError(f"{run_id} ended as {record.outcome}: {record.reasons}")
         return {

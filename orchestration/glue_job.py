@@ -3,6 +3,8 @@
     python glue_job.py --stage ingest --env local --run_date 2025-11-30 --run_id daily-2025-11-30-1 --overrides '{}'
     python glue_job.py --errand summary --env local --execution backfill-2025-11-01-2025-11-30-1 --overrides '{}'
 
+A stage of a range also has ``--until``, its last date.
+
 On AWS there is also ``--topic_arn``. Notify then sends the recorded run's message to this topic and its metrics to CloudWatch,
 and a summary sends the backfill's message. A message that cannot be sent fails the job.
 
@@ -32,12 +34,14 @@ from daybook.errors import DaybookError, NotificationError
 from daybook.execution.run_record import HistoryLoader
 from daybook.execution.stage import record_unstarted_failure, run_stage
 from daybook.privacy.redactor import Redactor
-from daybook.records.archive import Archive, failure_line
+from daybook.records.archive import Archive
+from daybook.records.failures import failure_line
 from daybook.records.models import AttemptRecord
 from daybook.records.names import STAGES
 from daybook.records.notifications import parse_region
 from daybook.records.timings import read_process_start
 from daybook.scheduling.backfills import is_planned
+from daybook.scheduling.ranges import DEFAULT_CHUNK
 from daybook.settings import load_settings, parse_run_date
 from daybook.storage import describe_os_error, storage_write_error
 
@@ -55,7 +59,9 @@ def main(*, standalone: bool = False) -> None:
             arguments.stage,
             env=arguments.env,
             run_date=arguments.run_date,
+            until=_optional(arguments.until),
             run_id=arguments.run_id,
+            splits=arguments.splits,
             part_of=_find_backfill(arguments),
             overrides=arguments.overrides,
             extra=_notify_parameters(arguments),
@@ -100,17 +106,19 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--env", required=True)
     parser.add_argument("--overrides", type=json.loads, default={})
     parser.add_argument("--topic_arn", help="SNS topic for messages; without it nothing is sent")
+    parser.add_argument("--until", default="none", help="stage: last date of a range; gaps: last date; YYYY-MM-DD or none")
     stage = parser.add_argument_group("stage")
     stage.add_argument("--run_date")
     stage.add_argument("--run_id")
     stage.add_argument("--part_of", default="none", help="the backfill of the run, or none")
     stage.add_argument("--failure", help="error that the state machine caught, as JSON; for notify only")
     stage.add_argument("--execution_arn", help="the execution of the state machine; for notify only")
+    stage.add_argument("--splits", type=int, default=0, help="how often a range was halved before; for notify only")
     task = parser.add_argument_group("task")
     task.add_argument("--execution", help="summary: the backfill; gaps: the execution that reads the result")
     task.add_argument("--limit", type=int, default=7, help="maximum number of gaps")
     task.add_argument("--since", default="none", help="YYYY-MM-DD or none")
-    task.add_argument("--until", default="none", help="YYYY-MM-DD or none")
+    task.add_argument("--chunk", default=DEFAULT_CHUNK, help="gaps: day, week, month or a number of dates")
     task.add_argument("--include_stale", choices=("yes", "no"), default="no")
     arguments, _ = parser.parse_known_args()  # Glue adds further arguments
     required = ("execution",) if arguments.errand else ("run_date", "run_id")
@@ -140,6 +148,7 @@ def _run_task(arguments: argparse.Namespace) -> None:
         since=parse_run_date(since) if since else None,
         until=parse_run_date(until) if until else None,
         include_stale=arguments.include_stale == "yes",
+        chunk=arguments.chunk,
     )
 
 

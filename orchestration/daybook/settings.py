@@ -8,7 +8,8 @@ import os
 import re
 import shlex
 from collections.abc import Iterable
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, Union
 from urllib.parse import urlsplit
@@ -338,6 +339,48 @@ def require_own_lake(settings: Settings) -> None:
                     f"params/{settings.env}.yaml: key {key!r} is {getattr(settings, key)}, which params/{name}.yaml uses for "
                     f"the source {other.source!r}; give each source its own {key}."
                 )
+
+
+@dataclass(frozen=True)
+class DateRange:
+    """Contiguous business dates from ``first`` to ``last``, both included; often one date."""
+
+    first: date
+    last: date
+
+    def __contains__(self, day: date) -> bool:
+        return self.first <= day <= self.last
+
+    def __len__(self) -> int:
+        return (self.last - self.first).days + 1
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
+
+    def list(self) -> list[date]:
+        """Return the dates, oldest first."""
+        return [self.first + timedelta(days=number) for number in range(len(self))]
+
+
+MAX_RANGE_DATES = 366
+"""Maximum number of dates of one run."""
+
+
+def parse_date_range(text: str) -> DateRange:
+    """Return the business dates from ``YYYY-MM-DD``, or ``YYYY-MM-DD..YYYY-MM-DD`` for a range.
+
+    Raises ``UsageError`` for any other text, for a last date before the first one, and for too many dates.
+    """
+    first, dots, last = text.partition("..")
+    dates = DateRange(parse_run_date(first), parse_run_date(last if dots else first))
+    if dates.last < dates.first:
+        raise UsageError(f"The last date {dates.last} is before the first, {dates.first}; give the earlier date first.")
+    if len(dates) > MAX_RANGE_DATES:
+        raise UsageError(
+            f"{dates} are {len(dates):,} dates, and one run takes up to {MAX_RANGE_DATES}; `daybook backfill {dates.first} "
+            f"{dates.last}` runs them in several runs."
+        )
+    return dates
 
 
 def parse_run_date(text: str) -> date:

@@ -10,9 +10,8 @@ from typing import Any, Callable, Dict, List, Optional, Union
 
 from asl_local import Execution, FakeClock, StateMachine, TaskError, run_execution
 from daybook.settings import project_root
-from tests.asl_local.machines import GET, JOB, ScriptedService
+from tests.asl_local.machines import GET, JOB, START, ScriptedService
 
-START = "arn:aws:states:::states:startExecution.sync:2"
 ARCHIVE = {"bucket": "archive", "prefix": "in/"}
 Answer = Union[str, BaseException, List[Any], Callable[..., Any]]
 
@@ -65,9 +64,9 @@ class MachineRunner:
         self.object = ScriptedService()
 
     def backfill(self, dates: int, *, max_concurrency: int = 1, **more: Any) -> Execution:
-        """Run the backfill machine over the first ``dates`` days of November, with the run names d1, d2, ..."""
+        """Run the backfill machine over the first ``dates`` days of November, each a run with the name d1, d2, ..."""
         days = [{"run_date": f"2025-11-{number:02d}", "run_id": f"d{number}"} for number in range(1, dates + 1)]
-        data = {"daily": "the-daily", "backfill_id": "b1", "dates": days, "max_concurrency": max_concurrency}
+        data = {"daily": "the-daily", "backfill_id": "b1", "ranges": days, "max_concurrency": max_concurrency}
         return self._run("backfill", "b1", {**data, **more})
 
     def catch_up(self, gaps: Any = None, **more: Any) -> Execution:

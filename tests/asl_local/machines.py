@@ -14,6 +14,7 @@ from asl_local import Execution, FakeClock, StateMachine, run_execution
 
 JOB = "arn:aws:states:::glue:startJobRun.sync"
 GET = "arn:aws:states:::aws-sdk:s3:getObject"
+START = "arn:aws:states:::states:startExecution.sync:2"
 
 
 def build_definition(states: Dict[str, Any], start_at: Optional[str] = None, **fields: Any) -> Dict[str, Any]:

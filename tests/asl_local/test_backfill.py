@@ -23,7 +23,7 @@ def machines(tmp_path: Any) -> MachineRunner:
 def outcomes(execution: Execution) -> list[str]:
     """Return the outcomes of the dates, in the order in which they ended."""
     entered = [event["stateEnteredEventDetails"] for event in execution.events if event["type"] == "ChoiceStateEntered"]
-    return [json.loads(each["input"])["outcome"] for each in entered if each["name"] == "DateEnded"]
+    return [json.loads(each["input"])["outcome"] for each in entered if each["name"] == "RangeEnded"]
 
 
 def test_all_dates_succeed(machines: MachineRunner) -> None:
@@ -42,6 +42,7 @@ def test_date_is_started_with_name_and_input(machines: MachineRunner) -> None:
     assert started["Input"] == {
         "env": "local",
         "run_date": "2025-11-01",
+        "until": "2025-11-01",
         "overrides": {"landing": "there"},
         "archive": ARCHIVE,
         "first_stage": "aggregate",
@@ -82,7 +83,7 @@ def test_failed_date_does_not_stop_others(machines: MachineRunner, concurrency: 
     assert sorted(machines.executions.names) == ["d1", "d2", "d3", "d4"]
     assert sorted(outcomes(execution)) == ["FAILED", "REJECTED", "SUCCEEDED", "SUCCEEDED"]
     assert (execution.status, execution.error) == ("FAILED", "Daybook.DatesFailed")
-    assert execution.cause == "1 date failed; b1 has the reasons."
+    assert execution.cause == "1 run failed; b1 has the reasons."
     assert len(machines.job.calls) == 1
 
 
@@ -90,7 +91,7 @@ def test_rejected_dates_reject_backfill(machines: MachineRunner) -> None:
     machines.executions = ScriptedExecutions(d1=REJECTED, d2=REJECTED)
     execution = machines.backfill(3)
     assert (execution.status, execution.error) == ("FAILED", "Daybook.Rejected")
-    assert execution.cause == "A gate rejected 2 of the dates; b1 has the reasons."
+    assert execution.cause == "A gate rejected dates of 2 runs; b1 has the reasons."
 
 
 @pytest.mark.parametrize(

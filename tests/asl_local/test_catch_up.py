@@ -11,7 +11,7 @@ from asl_local import TaskError
 from tests.asl_local.dates import ARCHIVE, MachineRunner, ScriptedExecutions, build_task_error
 from tests.asl_local.machines import ScriptedService
 
-GAPS = {"gaps": 2, "backfill_id": "b7", "dates": [{"run_date": "2025-11-03", "run_id": "d3"}]}
+GAPS = {"gaps": 2, "backfill_id": "b7", "ranges": [{"run_date": "2025-11-03", "run_id": "d3"}]}
 FAULT = TaskError("States.TaskFailed", "no such folder")
 
 
@@ -36,6 +36,7 @@ def test_gaps_are_found_and_backfilled(machines: MachineRunner) -> None:
         "--since": "none",
         "--until": "none",
         "--include_stale": "no",
+        "--chunk": "month",
     }
     assert machines.object.calls == [{"Bucket": "archive", "Key": "in/outcomes/c1/gaps.json"}]
     (started,) = machines.executions.started
@@ -47,7 +48,7 @@ def test_gaps_are_found_and_backfilled(machines: MachineRunner) -> None:
         "archive": ARCHIVE,
         "daily": "the-daily",
         "backfill_id": "b7",
-        "dates": GAPS["dates"],
+        "ranges": GAPS["ranges"],
         "max_concurrency": 2,
     }
 
@@ -59,7 +60,7 @@ def test_gap_filters_are_passed_to_job(machines: MachineRunner) -> None:
 
 
 def test_no_gaps_start_no_backfill(machines: MachineRunner) -> None:
-    execution = machines.catch_up({"gaps": 0, "dates": []})
+    execution = machines.catch_up({"gaps": 0, "ranges": []})
     assert (execution.status, machines.executions.started) == ("SUCCEEDED", [])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from daybook.records.models import Notification
 from daybook.scheduling.backfills import close_backfill, record_refusal, start_backfill
 from daybook.settings import load_settings
 from tests.cli.conftest import Call
+from tests.range_records import add_range
 from tests.scheduling.backfilling import add_run, build_plan, day, run_backfill
 
 DAYS = ("2025-11-01", "2025-11-05")
@@ -39,6 +41,7 @@ MISTAKES = [
     ),
     (("backfill", *DAYS, "--stages", "notify.."), "--stages notify..: give the stage to begin at"),
     (("backfill", *DAYS, "--stages", "aggregate..quality"), "--stages aggregate..quality: give the stage"),
+    (("backfill", *DAYS, "--chunk", "year"), "--chunk year: give day, week, month, or a number of dates such as 10."),
     (("backfill", *DAYS, "--parallel", "0"), "Invalid value for '--parallel'"),
     (("backfill", DAYS[0]), "Missing argument 'LAST'"),
     (("catch-up", "--limit", "0"), "Invalid value for '--limit'"),
@@ -68,6 +71,43 @@ def test_plan_is_shown_and_needs_confirmation(archive: Archive, call: Call) -> N
 def test_each_month_of_the_plan_has_a_line(archive: Archive, call: Call) -> None:
     _, out, _ = call("backfill", "2025-11-29", "2025-12-02", answer="n")
     assert "  2025-11: 29 30\n  2025-12: 01 02\n" in out
+
+
+def test_plan_has_ranges_jobs_time_memory_and_cost(archive: Archive, call: Call) -> None:
+    arguments = ("backfill", "2025-11-29", "2025-12-02", "--parallel", "2")
+    code, out, _ = call(*arguments, answer="n")
+    assert code == 1
+    assert out.endswith(
+        "  2025-11-29 to 2025-11-30: 2 dates, 0.0 MB\n"
+        "  2025-12-01 to 2025-12-02: 2 dates, 0.0 MB\n"
+        "Expected: 2 ranges, 12 jobs; no run is on record that says how long; at least 0.0067 USD on AWS (0.0135 with the 24 "
+        "jobs of a run for each date).\n"
+    )
+    add_range(archive, day(1), day(4))
+    _, out, _ = call(*arguments, answer="n")
+    assert out.splitlines()[-1].startswith("Expected: 2 ranges, 12 jobs; about 30 s; 0.0067 USD on AWS")
+
+
+def test_plan_by_day_has_runs_of_one_date(archive: Archive, call: Call) -> None:
+    _, out, _ = call("backfill", "2025-11-01", "2025-11-30", "--chunk", "day", "--parallel", "2", answer="n")
+    assert "  2025-11-24: 1 date, 0.0 MB\n  and 6 more ranges\n" in out
+
+
+@pytest.mark.parametrize(
+    "chunk, question",
+    [
+        ("month", "Run 5 dates in 1 range, 1 at a time?"),
+        ("2", "Run 5 dates in 3 ranges, 2 at a time?"),
+        ("day", "Run 5 dates, 2 at a time?"),
+    ],
+)
+def test_question_names_dates_and_ranges(
+    archive: Archive, call: Call, monkeypatch: pytest.MonkeyPatch, chunk: str, question: str
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("daybook.cli.backfills.require_confirmation", lambda text, *_, **__: asked.append(text) or sys.exit(1))
+    call("backfill", *DAYS, "--chunk", chunk, "--parallel", "2")
+    assert asked == [question]
 
 
 def test_nothing_is_asked_if_all_dates_are_done(archive: Archive, call: Call) -> None:
@@ -104,7 +144,9 @@ def test_catch_up_without_gaps_succeeds(archive: Archive, call: Call) -> None:
 
 def test_catch_up_shows_its_dates_and_asks(archive: Archive, call: Call) -> None:
     code, out, _ = call("catch-up", "--since", DAYS[0], "--until", DAYS[1], "--limit", "2", answer="n")
-    assert (code, out) == (1, "5 gaps from 2025-11-01 to 2025-11-05; 2 to run:\n  2025-11: 01 02\n")
+    assert code == 1
+    assert out.startswith("5 gaps from 2025-11-01 to 2025-11-05; 2 to run:\n  2025-11: 01 02\n")
+    assert "  2025-11-01 to 2025-11-02: 2 dates, 0.0 MB\nExpected: 1 range, 6 jobs" in out
     assert archive.store.keys() == []
 
 

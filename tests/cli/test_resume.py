@@ -11,7 +11,7 @@ import pytest
 
 from daybook.cli import main
 from daybook.records.archive import Archive
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from daybook.settings import load_settings
 from tests.sample_records import run_record
 
@@ -65,7 +65,7 @@ def test_run_with_a_later_run_is_not_resumed(archive: Archive, resume: Any, then
 
 def test_active_run_is_not_resumed(archive: Archive, resume: Any) -> None:
     run_id = archive.start_run(DAY, {})
-    with DateLock(archive.store.uri, DAY) as lock:
+    with DateLocks(archive.store.uri, [DAY]) as lock:
         lock.write_holder(run_id)
         code, error = resume(run_id)
     assert code == 1
@@ -76,7 +76,7 @@ def test_active_run_is_not_resumed(archive: Archive, resume: Any) -> None:
 
 def test_run_is_not_resumed_while_its_date_is_locked(archive: Archive, resume: Any) -> None:
     end(archive, "FAILED")
-    with DateLock(archive.store.uri, DAY) as lock:
+    with DateLocks(archive.store.uri, [DAY]) as lock:
         lock.write_holder(SECOND)
         code, error = resume(FIRST)
     assert (code, error.split(" (")[0]) == (1, f"{DAY} is being run by {SECOND}")

@@ -11,7 +11,7 @@ import pytest
 
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from daybook.settings import load_settings
 from tests.lake.vacuuming import age_file, list_data_files, list_files, read_version, write_rows, write_run_record
 
@@ -89,7 +89,7 @@ def test_json_needs_yes_or_dry_run(lake: Lake, call: Call) -> None:
 def test_active_run_needs_while_running(lake: Lake, call: Call) -> None:
     archive = load_settings("local").archive
     run_id = Archive(archive).start_run(date(2025, 11, 2), {})
-    with DateLock(archive, date(2025, 11, 2)) as lock:
+    with DateLocks(archive, [date(2025, 11, 2)]) as lock:
         lock.write_holder(run_id)
         code, _, error = call("vacuum", "--yes")
         assert (code, error.startswith(f"The run {run_id} has not ended, and `daybook vacuum` changes")) == (2, True)

@@ -41,6 +41,17 @@ def daily(name: str, script: dict[str, list[Any]], *, outcomes: dict[str, str] |
     return {"name": f"daily: {name}", "machine": "daily", "execution": RUN, "input": started, "script": {**whole, **script}}
 
 
+def of_range(name: str, end: dict[str, Any], script: dict[str, list[Any]] | None = None, **given: Any) -> Case:
+    """Return a case of the daily machine for two dates, which end as ``end`` tells."""
+    outcome = {f"prod/outcomes/{RUN}/range.json": [{"body": json.dumps({"reasons": [], "first_stage": "ingest", **end})}]}
+    return daily(f"range: {name}", {**outcome, **(script or {})}, until="2025-12-01", **given)
+
+
+def halves(*ends: dict[str, Any]) -> dict[str, list[Any]]:
+    """Return the answers of the runs of the halves of two dates."""
+    return {half["run_id"]: [end] for half, end in zip(HALVES, ends)}
+
+
 def backfill(name: str, ends: list[dict[str, Any]], script: dict[str, list[Any]] | None = None, **given: Any) -> Case:
     """Return a case of the backfill machine with sequential dates, one for each of ``ends``."""
     dates = [{"run_date": f"2025-11-{day:02}", "run_id": f"daily-2025-11-{day:02}-1"} for day in range(1, len(ends) + 1)]
@@ -50,7 +61,7 @@ def backfill(name: str, ends: list[dict[str, Any]], script: dict[str, list[Any]]
         "archive": ARCHIVE,
         "daily": "arn:aws:states:us-east-1:123456789012:stateMachine:daily",
         "backfill_id": "backfill-2025-11-01-2025-11-30-1",
-        "dates": dates,
+        "ranges": dates,
         "max_concurrency": 1,
         **given,
     }
@@ -78,7 +89,7 @@ def catch_up(name: str, script: dict[str, list[Any]], **given: Any) -> Case:
 
 def gaps(*dates: str) -> dict[str, list[Any]]:
     """Return the object with the gaps."""
-    found = {"backfill_id": "backfill-9", "dates": [{"run_date": date, "run_id": f"daily-{date}-1"} for date in dates]}
+    found = {"backfill_id": "backfill-9", "ranges": [{"run_date": date, "run_id": f"daily-{date}-1"} for date in dates]}
     return {"prod/outcomes/c-1/gaps.json": [{"body": json.dumps(found)}]}
 
 
@@ -87,6 +98,8 @@ DAY_CLOSED = {"output": {"outcome": "SKIPPED"}}
 DAY_FAILED = {"error": "Daybook.Failed", "cause": json.dumps({"State": "Ingest", "Error": "States.TaskFailed", "Cause": "no"})}
 DAY_REJECTED = {"error": "Daybook.Rejected", "cause": "A gate rejected 2025-11-01; the run record has the reasons."}
 TOO_MANY = {"throws": "ExecutionLimitExceeded"}
+HALVES = [{"run_date": day, "run_id": f"daily-{day}-3"} for day in ("2025-11-30", "2025-12-01")]
+HALVED = {"outcome": "FAILED", "halves": HALVES}
 
 CASES: list[Case] = [
     daily("success", {}),
@@ -108,6 +121,13 @@ CASES: list[Case] = [
     daily("a permanent failure after a fault", {"daybook-prod-ingest": [FAILED, GOOD]}, outcomes={"ingest": "FAILED"}),
     daily("a permanent failure, and notify fails", {"daybook-prod-notify": [FAILED]}, outcomes={"quality": "FAILED"}),
     daily("an outcome nobody knows", {}, outcomes={"transform": "PERHAPS"}),
+    of_range("success", {"outcome": "SUCCEEDED", "halves": []}),
+    of_range("one date rejected", {"outcome": "REJECTED", "halves": []}),
+    of_range("one date failed", {"outcome": "FAILED", "halves": [], "reasons": ["it broke", "for good"]}),
+    of_range("all dates closed", {"outcome": "SKIPPED", "halves": []}, outcomes={"ingest": "SKIPPED"}),
+    of_range("halved", HALVED, {"daybook-prod-transform": [FAILED], **halves(DAY_GOOD, DAY_CLOSED)}),
+    of_range("halved, one fails", HALVED, {"daybook-prod-transform": [FAILED], **halves(DAY_FAILED, DAY_GOOD)}),
+    of_range("halved, one rejected", HALVED, {"daybook-prod-ingest": [FAILED], **halves(DAY_GOOD, DAY_REJECTED)}, splits=4),
     daily("throttled three times", {"daybook-prod-ingest": [THROTTLED, THROTTLED, THROTTLED, GOOD]}),
     daily(
         "throttled and failing, each with its own count", {"daybook-prod-ingest": [THROTTLED, FAILED, THROTTLED, FAILED, GOOD]}

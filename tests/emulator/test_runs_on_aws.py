@@ -15,7 +15,7 @@ import pytest
 from asl_local import TaskError
 from daybook.engines import DuckDBEngine
 from daybook.execution.local.jobs import GlueJobs
-from daybook.execution.local.runs import run_day
+from daybook.execution.local.runs import run_dates
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
 from daybook.settings import load_settings, parse_run_date
@@ -65,7 +65,7 @@ class Cloud:
     def run_here(self, day: str) -> None:
         settings = load_settings("here")
         run_id = Archive(settings.archive).start_run(parse_run_date(day), {"env": "here"})
-        run_day(settings, run_id)
+        run_dates(settings, run_id)
 
 
 @pytest.fixture

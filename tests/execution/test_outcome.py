@@ -23,7 +23,8 @@ from daybook.execution.outcome import ObservedExecution, find_failure
 from daybook.notebook import begin, notify
 from daybook.notebook import context as stages
 from daybook.notebook.parameters import notebook_path
-from daybook.records.archive import Archive, describe_failure
+from daybook.records.archive import Archive
+from daybook.records.failures import describe_failure
 from daybook.records.models import Failure
 from daybook.records.names import RESULT_MIME
 from daybook.settings import load_settings

@@ -25,7 +25,7 @@ from daybook.notebook.stale_dates import HELD_DATES, mark_stale_dates
 from daybook.privacy import load_keys, make_pseudonym
 from daybook.privacy.erasure import erase
 from daybook.records.archive import Archive
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from tests.conftest import Killed, Killer
 from tests.emulator.emulator import Account
 from tests.execution.rollbacks import RecordedShop, empty_landing, orders, read_figures
@@ -290,7 +290,7 @@ def test_rollback_without_old_files_is_refused(shop: RecordedShop) -> None:
 
 
 def test_rollback_during_a_run_of_the_date_is_refused(shop: RecordedShop) -> None:
-    with DateLock(shop.settings.archive, SECOND) as lock:
+    with DateLocks(shop.settings.archive, [SECOND]) as lock:
         lock.write_holder(f"daily-{SECOND}-2")
         assert "is being run by" in refused(shop, f"daily-{SECOND}-1")
 

@@ -53,8 +53,8 @@ def test_oldest_gaps_are_planned_up_to_the_limit(settings: Settings, archive: Ar
     assert planned.to_json() == answer(archive)
     assert planned.gaps == 4
     assert planned.dates == [
-        PlannedDate(run_date=day(2), run_id="daily-2025-11-02-1"),
-        PlannedDate(run_date=day(3), run_id="daily-2025-11-03-1"),
+        PlannedDate(run_date=day(2), run_id="daily-2025-11-02-2"),
+        PlannedDate(run_date=day(3), run_id="daily-2025-11-03-2"),
     ]
     plan = read_backfill(archive, planned.backfill_id)
     assert (plan.kind, plan.days, plan.asked_by, plan.state) == ("catch-up", planned.dates, NAME, "open")

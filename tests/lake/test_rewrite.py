@@ -24,7 +24,7 @@ from daybook.lake.rewrite import (
 )
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from daybook.settings import load_settings
 
 FIRST, SECOND = date(2025, 11, 1), date(2025, 11, 2)
@@ -220,7 +220,7 @@ def test_run_with_a_locked_date_is_in_progress(tmp_path: Path) -> None:
     archive = Archive(str(tmp_path))
     run_id = archive.start_run(date(2025, 11, 2), {})
     require_no_active_run(archive, "`daybook x`")  # It was lost: nobody works on it.
-    with DateLock(str(tmp_path), date(2025, 11, 2)) as lock:
+    with DateLocks(str(tmp_path), [date(2025, 11, 2)]) as lock:
         lock.write_holder(run_id)
         with pytest.raises(UsageError, match=r"The run daily-2025-11-02-1 has not ended, and `daybook x` changes"):
             require_no_active_run(archive, "`daybook x`")

@@ -10,7 +10,8 @@ import pytest
 
 from daybook.errors import NotebookError
 from daybook.notebook import begin, notify
-from daybook.records.archive import Archive, describe_failure
+from daybook.records.archive import Archive
+from daybook.records.failures import describe_failure
 from daybook.records.models import AttemptRecord
 from daybook.settings import load_settings
 from tests.sample_records import attempt_record, run_record

@@ -18,15 +18,14 @@ from daybook.records.archive import (
     Archive,
     attempt_name,
     current_timestamp,
-    describe_failure,
     describe_missing_files,
-    first_line,
     outcome_key,
     parse_timestamp,
     serialize_record,
     sha256,
 )
-from daybook.records.locks import DateLock
+from daybook.records.failures import describe_failure, first_line
+from daybook.records.locks import DateLocks
 from daybook.records.models import SCHEMA_VERSION, ArchivedFile, AttemptRecord
 from tests.sample_records import attempt_record, run_record
 
@@ -200,7 +199,7 @@ def test_outcome_is_that_of_the_last_attempt(archive: Archive) -> None:
 def test_open_run_is_lost_unless_its_date_is_locked(archive: Archive) -> None:
     archive.start_run(DAY, {"env": "local"})
     archive.write_attempt(attempt(), b"", b"")
-    with DateLock(archive.store.uri, DAY) as lock:
+    with DateLocks(archive.store.uri, [DAY]) as lock:
         # A holder without a run id yet may be the process of this run.
         assert archive.run(RUN).state == "running"
         lock.write_holder("daily-2025-11-30-2")
@@ -215,10 +214,20 @@ def test_open_run_is_lost_unless_its_date_is_locked(archive: Archive) -> None:
     assert [each.stage for each in found.stages] == ["ingest"]
 
 
+def test_date_run_is_running_while_its_range_holds_the_date(archive: Archive) -> None:
+    archive.start_named_run(RUN, {})
+    archive.start_named_run("range-2025-11-29-2025-11-30-1", {})
+    with DateLocks(archive.store.uri, [DAY]) as lock:
+        lock.write_holder("range-2025-11-29-2025-11-30-1")
+        assert [archive.run(each).state for each in (RUN, "daily-2025-11-30-2")] == ["lost", "running"]
+        lock.write_holder("range-2025-11-30-2025-12-01-1")
+        assert archive.run("daily-2025-11-30-2").state == "lost"
+
+
 def test_resumed_run_is_running_again(archive: Archive) -> None:
     archive.start_run(DAY, {})
     archive.write_run(run_record(RUN, "FAILED"))
-    with DateLock(archive.store.uri, DAY) as lock:
+    with DateLocks(archive.store.uri, [DAY]) as lock:
         assert archive.run(RUN).outcome == "FAILED"
         lock.write_holder(RUN)
         assert archive.run(RUN).outcome == "RUNNING"
@@ -268,7 +277,8 @@ def test_invalid_run_id_is_refused(archive: Archive, look: str) -> None:
     with pytest.raises(UsageError) as caught:
         getattr(archive, look)("nightly-7")
     assert str(caught.value) == (
-        "'nightly-7' is not a run's name; they look like daily-2025-11-30-1, and `daybook runs` lists them."
+        "'nightly-7' is not a run's name; they look like daily-2025-11-30-1, or range-2025-11-01-2025-11-30-1 for a range of "
+        "dates, and `daybook runs` lists them."
     )
 
 

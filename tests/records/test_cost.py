@@ -27,7 +27,7 @@ from daybook.records.cost import (
     usage_from_history,
 )
 from daybook.records.models import AttemptRecord, CostLine, RunCost, RunRecord
-from tests.asl_local.machines import GET, JOB, ScriptedService
+from tests.asl_local.machines import GET, JOB, START, ScriptedService
 from tests.infra.templates import read_template
 from tests.sample_records import attempt_record, run_record
 
@@ -211,7 +211,7 @@ def run_daily(tmp_path: Any, script: list[Any], *outcomes: str) -> Any:
         StateMachine.load(state_machine_path()),
         name="daily-2025-11-30-1",
         input={"env": "local", "run_date": "2025-11-30", "overrides": {}, "archive": {"bucket": "b", "prefix": ""}},
-        services={JOB: ScriptedService(*script), GET: ScriptedService(*replies)},
+        services={JOB: ScriptedService(*script), GET: ScriptedService(*replies), START: ScriptedService()},
         journal=tmp_path / "history.jsonl",
         clock=FakeClock(),
         random=random.Random(7),  # noqa: S311

@@ -21,21 +21,21 @@ import pytest
 
 from daybook.errors import DateLockedError, LakeError
 from daybook.records import locks
-from daybook.records.locks import DateLock, LockHolder, find_lock_holder
+from daybook.records.locks import DateLocks, LockHolder, find_lock_holder
 
 DAY, OTHER_DAY = date(2025, 11, 30), date(2025, 11, 29)
-RUN = "daily-2025-11-30-1"
+RUN, RANGE = "daily-2025-11-30-1", "range-2025-11-29-2025-11-30-1"
 HOLD = """
 import subprocess, sys
 from datetime import date
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 
 archive, with_child = sys.argv[1:]
-with DateLock(archive, date(2025, 11, 30)) as lock:
+with DateLocks(archive, [date(2025, 11, 30)]) as lock:
     lock.write_holder("daily-2025-11-30-1")
     child = None
     if with_child == "child":
-        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=sys.stdin, pass_fds=[lock.descriptor])
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=sys.stdin, pass_fds=lock.descriptors)
     print(child.pid if child else 0, flush=True)
     input()
 """
@@ -80,7 +80,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def refusal(archive: str) -> str:
     """Return the error of a second process that takes the lock."""
-    with pytest.raises(DateLockedError) as refused, DateLock(archive, DAY):
+    with pytest.raises(DateLockedError) as refused, DateLocks(archive, [DAY]):
         pytest.fail("the date was taken twice")
     return str(refused.value)
 
@@ -99,7 +99,7 @@ def test_refused_lock_names_holder_and_start_time(archive: str, clock: Clock) ->
 
 def test_second_lock_in_the_same_process_is_refused(archive: str) -> None:
     messages = []
-    with DateLock(archive, DAY) as lock:
+    with DateLocks(archive, [DAY]) as lock:
         lock.write_holder(RUN)
         messages.append(refusal(archive))
         thread = threading.Thread(target=lambda: messages.append(refusal(archive)))
@@ -110,7 +110,7 @@ def test_second_lock_in_the_same_process_is_refused(archive: str) -> None:
 
 
 def test_holder_without_a_run_id_holds_the_lock(archive: str) -> None:
-    with DateLock(archive, DAY):
+    with DateLocks(archive, [DAY]):
         assert refusal(archive).startswith("2025-11-30 is being run by a run that has just begun; wait")
         holder = find_lock_holder(archive, DAY)
         assert holder is not None
@@ -118,28 +118,28 @@ def test_holder_without_a_run_id_holds_the_lock(archive: str) -> None:
 
 
 def test_entry_of_an_earlier_holder_is_ignored(archive: str) -> None:
-    with DateLock(archive, DAY) as lock:
+    with DateLocks(archive, [DAY]) as lock:
         lock.write_holder("daily-2025-11-30-1-with-a-long-name")
-    with DateLock(archive, DAY) as lock:
+    with DateLocks(archive, [DAY]) as lock:
         assert "just begun" in refusal(archive)
         lock.write_holder("daily-2025-11-30-2")
         assert "daily-2025-11-30-2 (" in refusal(archive)
 
 
 def test_lock_is_released_after_an_exception(archive: str) -> None:
-    lock = DateLock(archive, DAY)
+    lock = DateLocks(archive, [DAY])
     with pytest.raises(ZeroDivisionError), lock:
         lock.write_holder(RUN)
         raise ZeroDivisionError
     with pytest.raises(ValueError, match="not held"):
-        _ = lock.descriptor
+        _ = lock.descriptors
     assert find_lock_holder(archive, DAY) is None
-    with DateLock(archive, DAY):
+    with DateLocks(archive, [DAY]):
         pass
 
 
 def test_other_dates_are_free(archive: str) -> None:
-    with DateLock(archive, DAY) as lock, DateLock(archive, OTHER_DAY) as other:
+    with DateLocks(archive, [DAY]) as lock, DateLocks(archive, [OTHER_DAY]) as other:
         lock.write_holder(RUN)
         other.write_holder("daily-2025-11-29-1")
         holders = [find_lock_holder(archive, day) for day in (DAY, OTHER_DAY, date(2025, 11, 28))]
@@ -151,7 +151,7 @@ def test_killed_holder_frees_its_date(archive: str, clock: Clock) -> None:
         process.kill()
         process.wait(30)
         assert find_lock_holder(archive, DAY) is None
-        with DateLock(archive, DAY):
+        with DateLocks(archive, [DAY]):
             assert clock.passed == 0
 
 
@@ -187,12 +187,12 @@ def test_ending_child_of_a_killed_holder_is_waited_for(archive: str, clock: Cloc
             os.close(gone)
 
         clock.at[3.0] = end
-        with DateLock(archive, DAY):
+        with DateLocks(archive, [DAY]):
             assert 3.0 <= clock.passed < locks._GRACE_SECONDS
 
 
 def test_reused_pid_is_not_taken_for_the_holder(archive: str) -> None:
-    with DateLock(archive, DAY) as lock:
+    with DateLocks(archive, [DAY]) as lock:
         lock.write_holder(RUN)
         file = next(Path(archive, "locks").iterdir())
         holder = json.loads(file.read_text())
@@ -203,26 +203,60 @@ def test_reused_pid_is_not_taken_for_the_holder(archive: str) -> None:
 
 
 def test_concurrent_reader_does_not_block_the_lock(archive: str, clock: Clock) -> None:
-    with DateLock(archive, DAY) as lock:
+    with DateLocks(archive, [DAY]) as lock:
         lock.write_holder(RUN)
     looking = os.open(next(Path(archive, "locks").iterdir()), os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
     clock.at[0.01] = lambda: os.close(looking)
-    with DateLock(archive, DAY):
+    with DateLocks(archive, [DAY]):
         assert find_lock_holder(archive, DAY) is not None
 
 
 def test_reading_the_holder_changes_nothing(archive: str) -> None:
     assert find_lock_holder(archive, DAY) is None
     assert not Path(archive).exists()
-    with DateLock(archive, DAY) as lock:
+    with DateLocks(archive, [DAY]) as lock:
         lock.write_holder(RUN)
     assert [find_lock_holder(archive, DAY) for _ in range(2)] == [None, None]
+
+
+def test_range_holds_all_its_dates(archive: str) -> None:
+    with DateLocks(archive, [DAY, OTHER_DAY]) as held:
+        held.write_holder(RANGE)
+        holders = [find_lock_holder(archive, day) for day in (OTHER_DAY, DAY)]
+        assert [each and each.run_id for each in holders] == [RANGE, RANGE]
+        assert len(held.descriptors) == 2
+        assert f"2025-11-30 is being run by {RANGE} (" in refusal(archive)
+    assert [find_lock_holder(archive, day) for day in (OTHER_DAY, DAY)] == [None, None]
+
+
+def test_refused_range_holds_no_date(archive: str) -> None:
+    before, after = date(2025, 11, 28), date(2025, 12, 1)
+    with DateLocks(archive, [DAY]) as other:
+        other.write_holder(RUN)
+        wanted = DateLocks(archive, [after, DAY, before])
+        with pytest.raises(DateLockedError, match=rf"^2025-11-30 is being run by {RUN} "), wanted:
+            pytest.fail("a part of the range was locked")
+        assert [find_lock_holder(archive, day) for day in (before, after)] == [None, None]
+        # A date of the refused range is free for others, in this process too.
+        with DateLocks(archive, [before]):
+            pass
+    with wanted:
+        assert len(wanted.descriptors) == 3
+
+
+def test_locks_are_taken_in_date_order(archive: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[date] = []
+    take = locks._take_lock
+    monkeypatch.setattr(locks, "_take_lock", lambda archive, day: taken.append(day) or take(archive, day))
+    with DateLocks(archive, [DAY, date(2025, 12, 1), OTHER_DAY, DAY]) as held:
+        assert taken == [OTHER_DAY, DAY, date(2025, 12, 1)]
+        assert len(held.descriptors) == 3
 
 
 def test_archive_in_a_bucket_cannot_be_locked_locally() -> None:
     with pytest.raises(
         LakeError, match=r"^s3://shop/archive is no folder, so a run on this machine cannot lock a date there; "
     ):
-        DateLock("s3://shop/archive", DAY)
+        DateLocks("s3://shop/archive", [DAY])
     assert find_lock_holder("s3://shop/archive", DAY) is None

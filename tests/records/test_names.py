@@ -7,7 +7,16 @@ from datetime import date
 import pytest
 
 from daybook.errors import UsageError
-from daybook.records.names import STAGES, format_run_id, notebook_name, run_date_of
+from daybook.records.names import (
+    STAGES,
+    format_range_id,
+    format_run_id,
+    is_range_id,
+    notebook_name,
+    range_of,
+    run_date_of,
+    run_number,
+)
 from daybook.settings import list_files, project_root
 
 
@@ -61,3 +70,55 @@ def test_other_texts_are_not_run_ids(run_id):
 
 def test_run_id_is_valid_in_step_functions():
     assert len(format_run_id(date(9999, 12, 31), 10**9)) <= 80
+
+
+def test_range_id_contains_its_dates():
+    first, last = date(2024, 2, 29), date(2024, 3, 31)
+    name = format_range_id(first, last, 12)
+    assert name == "range-2024-02-29-2024-03-31-12"
+    assert range_of(name) == (first, last)
+    assert run_number(name) == 12
+    assert is_range_id(name)
+
+
+def test_run_of_one_date_is_a_range_of_one_date():
+    day = date(2024, 2, 29)
+    assert range_of("daily-2024-02-29-3") == (day, day)
+    assert not is_range_id("daily-2024-02-29-3")
+
+
+@pytest.mark.parametrize(
+    "run_id",
+    [
+        "range-2025-11-01-2025-11-30",
+        "range-2025-11-01-2025-11-30-0",
+        "range-2025-11-01-2025-11-31-1",
+        "range-2025-11-30-2025-11-01-1",
+        "range-2025-11-30-2025-11-30-1",
+        "range-2025-11-01-1",
+        "range-2025-11-01-2025-11-30-1/../x",
+        "range-2025-11-01-2025-11-30-1\n",
+        "backfill-2025-11-01-2025-11-30-1",
+        "daily-2025-02-30-1",
+        "",
+    ],
+)
+def test_other_texts_are_not_range_ids(run_id):
+    assert not is_range_id(run_id)
+    with pytest.raises(UsageError) as caught:
+        range_of(run_id)
+    assert str(caught.value) == (
+        f"{run_id!r} is not a run's name; they look like daily-2025-11-30-1, or range-2025-11-01-2025-11-30-1 for a range of "
+        "dates, and `daybook runs` lists them."
+    )
+
+
+def test_range_is_not_a_run_of_one_date():
+    with pytest.raises(UsageError, match="is not a run's name"):
+        run_date_of("range-2025-11-01-2025-11-30-1")
+
+
+def test_range_id_is_valid_in_step_functions():
+    name = format_range_id(date(2025, 1, 1), date(9999, 12, 31), 10**9)
+    assert len(name) <= 80
+    assert not set(name) - set("abcdefghijklmnopqrstuvwxyz-0123456789")

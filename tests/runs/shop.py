@@ -18,7 +18,7 @@ import pytest
 
 from asl_local import Execution
 from daybook.engines import DuckDBEngine
-from daybook.execution.local.runs import run_day
+from daybook.execution.local.runs import run_dates
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
 from daybook.records.models import RunRecord
@@ -46,7 +46,7 @@ class DaybookHome:
         settings = load_settings(env, overrides)
         run_id = Archive(settings.archive).start_run(parse_run_date(day), {"env": env})
         with patch("daybook.execution.local.interpreter.Random", NoJitter):
-            return run_day(settings, run_id)
+            return run_dates(settings, run_id)
 
     def settings(self, env: str) -> Settings:
         return load_settings(env)

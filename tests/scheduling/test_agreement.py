@@ -19,9 +19,10 @@ from daybook.contracts import load_table
 from daybook.notebook import notify
 from daybook.records.archive import Archive
 from daybook.records.models import RunRecord
+from daybook.records.names import list_dates
 from daybook.report.site import build_site
 from daybook.scheduling import gaps
-from daybook.scheduling.due import end_of_day, format_dates, list_dates
+from daybook.scheduling.due import end_of_day, format_dates
 from daybook.scheduling.freshness import compute_freshness
 from daybook.settings import Settings, load_settings
 from daybook.sources import Calendar

@@ -13,7 +13,7 @@ import pytest
 import daybook.scheduling.backfills
 from daybook.errors import UsageError
 from daybook.records.archive import Archive
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from daybook.records.models import DateOutcome, Notification, PlannedDate
 from daybook.records.names import STAGES
 from daybook.scheduling.backfills import (
@@ -64,11 +64,11 @@ def left_alone(plan: BackfillPlan) -> list[int]:
 def test_dates_without_a_run_are_planned_with_both_ends(settings: Settings) -> None:
     plan = plan_backfill(settings, day(28), day(32))
     assert [each.run_id for each in plan.days] == [
-        "daily-2025-11-28-1",
-        "daily-2025-11-29-1",
-        "daily-2025-11-30-1",
-        "daily-2025-12-01-1",
-        "daily-2025-12-02-1",
+        "daily-2025-11-28-2",
+        "daily-2025-11-29-2",
+        "daily-2025-11-30-2",
+        "daily-2025-12-01-2",
+        "daily-2025-12-02-2",
     ]
     assert (plan.already_done, plan.under_way, plan.missing_earlier_stages, plan.continues) == ((), (), (), None)
 
@@ -105,12 +105,12 @@ def test_force_runs_successful_dates_again(settings: Settings, archive: Archive)
     add_run(archive, 1, "SUCCEEDED")
     add_run(archive, 2, "SKIPPED")
     plan = plan_backfill(settings, day(1), day(3), force=True)
-    assert planned(plan) == {1: "daily-2025-11-01-2", 2: "daily-2025-11-02-2", 3: "daily-2025-11-03-1"}
+    assert planned(plan) == {1: "daily-2025-11-01-2", 2: "daily-2025-11-02-2", 3: "daily-2025-11-03-2"}
 
 
 @pytest.mark.parametrize("force", [False, True])
 def test_date_with_an_active_run_is_not_planned(settings: Settings, archive: Archive, force: bool) -> None:
-    with DateLock(settings.archive, day(2)) as lock:
+    with DateLocks(settings.archive, [day(2)]) as lock:
         run_id = archive.start_run(day(2), {})
         lock.write_holder(run_id)
         plan = plan_backfill(settings, day(1), day(2), force=force)
@@ -371,7 +371,7 @@ def test_backfill_ids_are_recognised(name: str, is_one: bool) -> None:
 
 def test_date_with_an_active_run_is_running(settings: Settings, archive: Archive) -> None:
     name = start_backfill(archive, build_plan(1), {})
-    with DateLock(settings.archive, day(1)) as lock:
+    with DateLocks(settings.archive, [day(1)]) as lock:
         archive.start_named_run("daily-2025-11-01-1", {"part_of": name})
         lock.write_holder("daily-2025-11-01-1")
         (result,) = read_results(archive, name)

@@ -17,11 +17,13 @@ from daybook.errors import UsageError
 from daybook.records import fingerprint as fingerprints
 from daybook.records.archive import Archive, serialize_record
 from daybook.records.fingerprint import compute_fingerprint, package_versions
-from daybook.records.locks import DateLock
-from daybook.scheduling.gaps import Gap, GapReport, InputChange, find_gaps, group_gaps, select_for_catch_up
+from daybook.records.locks import DateLocks
+from daybook.records.models import InputFile
+from daybook.scheduling.gaps import Gap, GapReport, InputChange, find_gaps, group_gaps, read_runs_of_date, select_for_catch_up
 from daybook.settings import load_settings
 from daybook.sources import load_source
 from daybook.storage import Store
+from tests.range_records import build_attempts, build_range_record
 from tests.sample_records import rollback_record, run_record
 
 DAY = date(2025, 11, 28)
@@ -679,7 +681,7 @@ def test_catch_up_respects_its_limit(limit: int) -> None:
 
 def test_active_run_without_a_closing_record_is_not_a_gap(shop: Shop) -> None:
     shop.archive.store.create(f"run_date={DAY}/daily-{DAY}-1/started.json", serialize_record({"run_id": f"daily-{DAY}-1"}))
-    with DateLock(shop.archive.store.uri, date.fromisoformat(str(DAY))) as lock:
+    with DateLocks(shop.archive.store.uri, [date.fromisoformat(str(DAY))]) as lock:
         lock.write_holder(f"daily-{DAY}-1")
         look = found(shop, since=DAY, until=DAY)
     assert (look.gaps, look.under_way) == ([], [f"daily-{DAY}-1"])
@@ -690,3 +692,76 @@ def test_lost_run_is_a_failed_gap(shop: Shop) -> None:
     (gap,) = found(shop, since=DAY, until=DAY).gaps
     assert gap.reason == "failed"
     assert gap.detail.startswith("lost: ")
+
+
+# Runs over ranges
+
+
+def run_range(shop: Shop, last: date, ends: Optional[dict[str, tuple[str, str]]] = None) -> str:
+    """Add a closed range from the day to a last one, whose ingest read the delivered files of each date."""
+    range_id = shop.archive.start_range(DAY, last, {})
+    date_runs = shop.archive.started(range_id).dates
+    attempts = build_attempts(range_id, list(date_runs), ends or {})
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    for day, result in attempts[0].dates.items():
+        read = shop.inputs([f"{name}/{day}/{name}.csv" for name in ENTITIES])
+        result.inputs = [InputFile.model_validate(each) for each in read]
+    for attempt in attempts:
+        attempt.started_at = attempt.ended_at = now
+    computed_by = {"fingerprint": compute_fingerprint(shop.settings), "packages": package_versions()}
+    shop.archive.write_run(build_range_record(range_id, date_runs, attempts, started_at=now, **computed_by))
+    return range_id
+
+
+def test_dates_of_a_range_have_gaps_of_their_own(shop: Shop) -> None:
+    days = [DAY + timedelta(days=number) for number in range(3)]
+    for day in days:
+        shop.deliver_day(day)
+    run_range(shop, days[-1], {f"{days[1]}": ("validate", "REJECTED")})
+    shop.assert_none(days[0])
+    gap = shop.gap(days[1])
+    assert (gap["reason"], gap["newest_run"]) == ("rejected", f"daily-{days[1]}-2")
+    assert gap["detail"] == f"validate came to REJECTED for {days[1]}"
+    shop.deliver(f"orders/{days[2]}/orders.csv", "other rows")
+    assert (shop.gap(days[2])["reason"], shop.gap(days[2])["detail"]) == (
+        "input changed",
+        f"orders/{days[2]}/orders.csv has changed",
+    )
+
+
+def test_night_after_a_range_decides(shop: Shop) -> None:
+    read = shop.deliver_day()
+    shop.deliver_day(DAY + timedelta(days=1))
+    run_range(shop, DAY + timedelta(days=1), {f"{DAY}": ("ingest", "FAILED")})
+    assert shop.gap()["reason"] == "failed"
+    night = f"daily-{DAY}-1"
+    shop.archive.start_named_run(night, {})
+    stages = [{"stage": "ingest", "outcome": "SUCCEEDED", "started_at": "2025-12-24T00:00:00Z", "inputs": shop.inputs(read)}]
+    shop.archive.write_run(run_record(night, stages=stages, fingerprint=compute_fingerprint(shop.settings)))
+    shop.assert_none()
+
+
+def test_night_that_could_not_take_a_date_leaves_no_gap_once_the_range_ends(shop: Shop) -> None:
+    last = DAY + timedelta(days=1)
+    shop.deliver_day()
+    shop.deliver_day(last)
+    range_id = shop.archive.start_range(DAY, last, {})
+    night = f"daily-{DAY}-1"
+    shop.archive.start_named_run(night, {})
+    shop.archive.write_run(run_record(night, "FAILED", reasons=[f"{DAY} is held by {range_id}"]))
+    assert shop.gap()["reason"] == "failed"
+    attempts = build_attempts(range_id, [f"{DAY}", f"{last}"], {})
+    for attempt in attempts:
+        attempt.ended_at = "2099-01-01T00:00:00.000Z"
+    shop.archive.write_run(build_range_record(range_id, shop.archive.started(range_id).dates, attempts))
+    assert [run.run_id for run in read_runs_of_date(shop.archive, DAY)] == [f"daily-{DAY}-2"]
+
+
+def test_running_range_is_under_way_once(shop: Shop) -> None:
+    last = DAY + timedelta(days=1)
+    range_id = shop.archive.start_range(DAY, last, {})
+    with DateLocks(shop.settings.archive, [DAY]) as first, DateLocks(shop.settings.archive, [last]) as second:
+        first.write_holder(range_id)
+        second.write_holder(range_id)
+        found = find_gaps(shop.settings, now=NOW, since=DAY, until=last)
+    assert (found.under_way, found.gaps) == ([range_id], [])

@@ -4,10 +4,10 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timezone
 from itertools import groupby
-from typing import Annotated, NoReturn
+from typing import Annotated, Callable, NoReturn
 
 import typer
 
@@ -19,6 +19,7 @@ from daybook.cli.terminal import (
     NOTE,
     Part,
     console,
+    format_megabytes,
     format_number,
     print_json,
     print_line,
@@ -27,18 +28,40 @@ from daybook.cli.terminal import (
     style_outcome,
 )
 from daybook.errors import EXIT_FAILED, EXIT_OK, UsageError
+from daybook.execution.halves import find_date_outcomes
 from daybook.execution.runner import get_runner
 from daybook.records.archive import Archive
-from daybook.records.models import BackfillRecord
+from daybook.records.formatting import format_decimal
+from daybook.records.models import BackfillRecord, RangeDate
 from daybook.records.names import NOT_STARTED, STAGES
-from daybook.scheduling.backfills import BackfillPlan, count_outcomes, plan_backfill, read_backfills, read_results
+from daybook.scheduling.backfills import (
+    BackfillPlan,
+    count_outcomes,
+    plan_backfill,
+    plan_catch_up,
+    read_backfills,
+    read_results,
+)
+from daybook.scheduling.estimates import estimate_backfill
 from daybook.scheduling.gaps import find_gaps, select_for_catch_up
+from daybook.scheduling.ranges import DEFAULT_CHUNK, parse_chunk
 from daybook.settings import Settings, parse_run_date
 
 ParallelOption = Annotated[
     int,
-    typer.Option("--parallel", help="Number of dates at a time.", show_default="number of cores", min=1, max=40, metavar="N"),
+    typer.Option("--parallel", help="Number of runs at a time.", show_default="number of cores", min=1, max=40, metavar="N"),
 ]
+ChunkOption = Annotated[
+    str,
+    typer.Option(
+        "--chunk",
+        help="The longest range that one run processes: day, week, month, or a number of dates.",
+        metavar="day|week|month|N",
+        callback=parse_chunk,
+    ),
+]
+_MAX_LISTED_RANGES = 24
+"""Maximum number of ranges in a printed plan."""
 DEFAULT_PARALLEL = min(os.cpu_count() or 1, 40)
 
 
@@ -49,6 +72,7 @@ def backfill(
     env: EnvOption = "local",
     set_: SetOption = None,
     parallel: ParallelOption = DEFAULT_PARALLEL,
+    chunk: ChunkOption = DEFAULT_CHUNK,
     force: Annotated[bool, typer.Option("--force", help="Also run dates that have a successful run.")] = False,
     allow_missing: AllowMissingOption = False,
     stages: Annotated[
@@ -62,7 +86,10 @@ def backfill(
     no_follow: NoFollowOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run all business dates from FIRST to LAST without a successful run, several at a time.
+    """Run all business dates from FIRST to LAST without a successful run.
+
+    One run processes a range of consecutive dates, by default a calendar month, and several runs work at a time. The plan is
+    printed first, with the expected time, memory and cost on AWS.
 
     Ctrl-C stops it cleanly; the same command then continues. Exit code: 1 if a date failed, else 3 if one was rejected, else 0.
     """
@@ -71,20 +98,21 @@ def backfill(
     settings, runner = load_runner(env, set_, allow_missing=allow_missing)
     runner.require_ready()
     runner.close_lost_runs(first, last)
-    plan = plan_backfill(settings, first, last, force=force, first_stage=_parse_first_stage(stages))
+    plan = plan_backfill(settings, first, last, force=force, first_stage=_parse_first_stage(stages), chunk=chunk)
     if not as_json:
         _print_plan(plan)
+        _print_estimate(settings, plan, parallel)
     # A backfill that was stopped after its last date still needs its summary.
     if not plan.days and plan.continues is None:
         if as_json:
             print_json(None)
         return
     if plan.days:
-        _require_confirmation(len(plan.days), parallel, yes)
+        _require_confirmation(plan, parallel, yes)
     with wait_for_execution(settings, runner, as_json):
         record = runner.backfill(
             plan,
-            lambda: BackfillProgress(console, len(plan.days), shown=not as_json),
+            lambda: BackfillProgress(console, len(plan.days), shown=not as_json, read_outcomes=_outcome_reader(settings)),
             parallel=parallel,
             fail_fast=fail_fast,
             follow=not no_follow,
@@ -102,6 +130,7 @@ def catch_up(
     stale: Annotated[
         bool, typer.Option("--stale", help="Also run dates with other code, contracts, packages or snapshot.")
     ] = False,
+    chunk: ChunkOption = DEFAULT_CHUNK,
     parallel: ParallelOption = DEFAULT_PARALLEL,
     yes: YesOption = False,
     no_follow: NoFollowOption = False,
@@ -128,12 +157,16 @@ def catch_up(
         if as_json:
             print_json(None)
         return
-    _require_confirmation(len(chosen), parallel, yes)
+    plan = plan_catch_up(settings, [gap.run_date for gap in chosen], chunk=chunk)
+    if not as_json:
+        _print_estimate(settings, plan, parallel)
+    _require_confirmation(plan, parallel, yes)
     with wait_for_execution(settings, runner, as_json):
         problem, record = runner.catch_up(
-            lambda: BackfillProgress(console, len(chosen), shown=not as_json),
+            lambda: BackfillProgress(console, len(chosen), shown=not as_json, read_outcomes=_outcome_reader(settings)),
             limit=limit,
             parallel=parallel,
+            chunk=chunk,
             since=str(since) if since else None,
             until=str(until) if until else None,
             include_stale=stale,
@@ -195,6 +228,17 @@ def print_backfill(settings: Settings, record: BackfillRecord) -> None:
     print_line(style_outcome(record.outcome), text, stopped)
 
 
+def _outcome_reader(settings: Settings) -> Callable[[str], Mapping[str, RangeDate]]:
+    """Return a function that reads the outcomes of an ended run's dates."""
+    archive = Archive(settings.archive)
+
+    def read(run_id: str) -> Mapping[str, RangeDate]:
+        closed = archive.read_closing_records(run_id)
+        return find_date_outcomes(archive, closed[-1]) if closed else {}
+
+    return read
+
+
 def _finish(settings: Settings, record: BackfillRecord, as_json: bool) -> NoReturn:
     if as_json:
         print_json(record.to_json())
@@ -239,8 +283,37 @@ def _print_dates(days: Iterable[date]) -> None:
         print_line(f"  {month}: {' '.join(f'{day:%d}' for day in of_month)}")
 
 
-def _require_confirmation(dates: int, parallel: int, yes: bool) -> None:
-    require_confirmation(f"Run {format_number(dates, 'date')}, {min(parallel, dates)} at a time?", yes, err=True)
+def _print_estimate(settings: Settings, plan: BackfillPlan, parallel: int) -> None:
+    """Print the ranges of a plan, and the jobs, time, memory and cost that are expected."""
+    if not plan.ranges:
+        return
+    for each in plan.ranges[:_MAX_LISTED_RANGES]:
+        span = f"{each.run_date} to {each.until}" if each.until else str(each.run_date)
+        print_line(f"  {span}: {format_number(len(each.dates), 'date')}, {format_megabytes(each.size or 0)}")
+    if len(plan.ranges) > _MAX_LISTED_RANGES:
+        print_line(f"  and {len(plan.ranges) - _MAX_LISTED_RANGES:,} more ranges")
+    found = estimate_backfill(settings, plan, parallel=parallel)
+    parts = [f"{format_number(len(plan.ranges), 'range')}, {format_number(found.jobs, 'job')}"]
+    bound = "about" if found.from_ranges else "at most"
+    parts.append("no run is on record that says how long" if found.seconds is None else f"{bound} {found.seconds:,.0f} s")
+    if found.peak_memory_bytes:
+        of_one_date = "" if found.from_ranges else " for one date"
+        parts.append(f"{format_megabytes(found.peak_memory_bytes)} of memory{of_one_date}")
+    if found.cost is not None:
+        # A job is billed at least a minute.
+        least = "at least " if found.seconds is None else ""
+        cost = f"{least}{format_decimal(found.cost, 4)} {found.currency} on AWS"
+        if found.cost_by_date is not None and found.jobs_by_date > found.jobs:
+            cost += f" ({format_decimal(found.cost_by_date, 4)} with the {found.jobs_by_date:,} jobs of a run for each date)"
+        parts.append(cost)
+    print_line(f"Expected: {'; '.join(parts)}.")
+
+
+def _require_confirmation(plan: BackfillPlan, parallel: int, yes: bool) -> None:
+    runs = len(plan.ranges)
+    dates = format_number(len(plan.days), "date")
+    what = dates if runs == len(plan.days) else f"{dates} in {format_number(runs, 'range')}"
+    require_confirmation(f"Run {what}, {min(parallel, runs)} at a time?", yes, err=True)
 
 
 def _parse_first_stage(text: str) -> str:

@@ -7,7 +7,8 @@ from daybook.records.timings import END_PHASE, PHASES, WAIT_PHASE, attempt_timin
 
 
 def print_profile(archive: Archive, record: RunRecord) -> None:
-    """Print a row for each attempt, in seconds, then their sums and how long the run took."""
+    """Print a row for each attempt, in seconds, then their sums and how long the run took; of a date run, its range."""
+    record = archive.run(record.range_id) if record.range_id else record
     rows = [row for row in attempt_timings(record.stages, archive.history(record.run_id)) if row.phases]
     if not rows:
         print_line("Its attempts have no times on record: they are older than --profile, or were cut off.")

@@ -14,7 +14,7 @@ from daybook.cli.runs import RunDateOption, execute_run
 from daybook.cli.terminal import format_number, print_json, print_table
 from daybook.errors import UsageError
 from daybook.records.names import RunStart, run_date_of
-from daybook.settings import parse_run_date
+from daybook.settings import DateRange, parse_run_date
 
 quarantine_app = typer.Typer(help="List and release rows in quarantine.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(quarantine_app, name="quarantine")
@@ -44,7 +44,7 @@ def approve(
     def allocate() -> RunStart:
         return decide(settings, run_id, by=name, why=why)
 
-    execute_run(settings, runner, lambda display: runner.run(day, allocate, display), as_json=as_json)
+    execute_run(settings, runner, lambda display: runner.run(DateRange(day, day), allocate, display), as_json=as_json)
 
 
 @quarantine_app.command(name="list")
@@ -131,4 +131,4 @@ def release(
     def allocate() -> RunStart:
         return start_revalidation(settings, day, rows=len(chosen), by=name, why=why)
 
-    execute_run(settings, runner, lambda display: runner.run(day, allocate, display), as_json=as_json)
+    execute_run(settings, runner, lambda display: runner.run(DateRange(day, day), allocate, display), as_json=as_json)

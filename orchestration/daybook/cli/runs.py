@@ -6,7 +6,8 @@ import gc
 import os
 import signal
 import webbrowser
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from itertools import count
@@ -21,11 +22,15 @@ from daybook.cli.options import AllowMissingOption, EnvOption, JsonOption, NoFol
 from daybook.cli.profile import print_profile
 from daybook.cli.terminal import NOTE, console, print_json, print_line, print_table, style_outcome
 from daybook.errors import EXIT_FAILED, EXIT_OK, EXIT_REJECTED, UsageError
+from daybook.execution.halves import find_date_outcomes
 from daybook.execution.runner import RunDisplay, Runner, StillRunning, allocate_run, get_runner
-from daybook.records.archive import Archive, describe_failure, describe_missing_files
+from daybook.records.archive import Archive, describe_missing_files
+from daybook.records.failures import describe_failure, first_line
 from daybook.records.formatting import format_figures
-from daybook.records.models import RunRecord
-from daybook.settings import Settings, parse_run_date
+from daybook.records.models import RangeDate, RunRecord
+from daybook.records.names import range_of
+from daybook.records.ranges import worst_outcome
+from daybook.settings import DateRange, Settings, parse_date_range, parse_run_date
 
 _EXIT_CODES = {"SUCCEEDED": EXIT_OK, "SKIPPED": EXIT_OK, "REJECTED": EXIT_REJECTED}
 ProfileOption = Annotated[bool, typer.Option("--profile", help="Also show how long each phase of each stage took.")]
@@ -33,30 +38,44 @@ RunDateOption = Annotated[
     Optional[date], typer.Option("--date", help="The business date.", parser=parse_run_date, metavar="YYYY-MM-DD")
 ]
 
+DateRangeOption = Annotated[
+    Optional[DateRange],
+    typer.Option(
+        "--date",
+        help="The business date, or the first and the last date of a range.",
+        parser=parse_date_range,
+        metavar="YYYY-MM-DD[..YYYY-MM-DD]",
+    ),
+]
+_MAX_FIGURES = 4
+"""Number of figures in the table of a range's dates; `daybook show` has all figures of a date."""
+
 
 @app.command()
 def run(
     env: EnvOption = "local",
-    day: RunDateOption = None,
+    dates: DateRangeOption = None,
     set_: SetOption = None,
     allow_missing: AllowMissingOption = False,
     no_follow: NoFollowOption = False,
     as_json: JsonOption = False,
     profile: ProfileOption = False,
 ) -> None:
-    """Process one business date: run the state machine with all six stages.
+    """Process one business date, or a range of dates together: run the state machine with all six stages.
 
-    On AWS, Ctrl-C stops waiting for the run, not the run.
+    On AWS, Ctrl-C stops waiting for the run, not the run. Exit code of a range: 1 if a date failed, else 3 if one was rejected,
+    else 0.
     """
     settings, runner = load_runner(env, set_, allow_missing=allow_missing)
-    run_date = day or settings.default_run_date
-    if run_date is None:
+    default = settings.default_run_date
+    dates = dates or (DateRange(default, default) if default else None)
+    if dates is None:
         raise UsageError(f"Give the business date: --date YYYY-MM-DD (params/{settings.env}.yaml has no default_run_date).")
     runner.require_ready()
     execute_run(
         settings,
         runner,
-        lambda display: runner.run(run_date, lambda: allocate_run(settings, run_date), display, follow=not no_follow),
+        lambda display: runner.run(dates, lambda: allocate_run(settings, dates), display, follow=not no_follow),
         as_json=as_json,
         profile=profile,
     )
@@ -82,13 +101,17 @@ def execute_run(
 
     with wait_for_execution(settings, runner, as_json):
         record = start(lambda run_id: Progress(console, settings, run_id, live=not as_json))
+    archive = Archive(settings.archive)
+    found = find_date_outcomes(archive, record)
     if as_json:
         print_json(record.to_json())
     else:
-        _print_outcome(settings, record)
+        _print_outcome(settings, record, found)
         if profile:
-            print_profile(Archive(settings.archive), record)
-    exit_with_report(settings, record.outcome, as_json)
+            print_profile(archive, record)
+    # The dates of a range that failed have the outcomes of its halves. A range without dates was lost when it started.
+    outcome = worst_outcome(each.outcome for each in found.values()) if record.halves else record.outcome
+    exit_with_report(settings, outcome, as_json)
 
 
 def exit_with_report(settings: Settings, outcome: Optional[str], as_json: bool) -> NoReturn:
@@ -127,10 +150,16 @@ def wait_for_execution(settings: Settings, runner: Runner, as_json: bool) -> Ite
 
 @app.command()
 def runs(env: EnvOption = "local", set_: SetOption = None, as_json: JsonOption = False) -> None:
-    """List the runs of the archive, newest business date first."""
+    """List the runs of the archive, newest business date first. A run over a range of dates is one line.
+
+    JSON also has the date runs of ranges.
+    """
     settings = load_command_settings(env, set_)
     archive, runner = Archive(settings.archive), get_runner(settings)
-    records = [runner.refresh_record(archive.run(run_id)) for run_id in reversed(archive.run_ids())]
+    run_ids = [*reversed(archive.range_ids()), *reversed(archive.run_ids())]
+    # The sort is stable, so a range comes before the date runs of its last date.
+    run_ids.sort(key=lambda run_id: range_of(run_id)[1], reverse=True)
+    records = [runner.refresh_record(archive.run(run_id)) for run_id in run_ids]
     if as_json:
         print_json([_summarize_run(record) for record in records])
         return
@@ -140,15 +169,24 @@ def runs(env: EnvOption = "local", set_: SetOption = None, as_json: JsonOption =
     rows = [
         (
             record.run_id,
-            str(record.run_date),
+            _format_dates(record),
             style_outcome("ROLLED BACK" if record.rolled_back else record.outcome),
             record.started_at[:19].replace("T", " "),
             "" if record.seconds is None else f"{record.seconds:.1f}",
             str(len(record.stages)),
         )
         for record in records
+        if not record.range_id
     ]
     print_table(["run", "date", "outcome", "started (UTC)", "seconds", "attempts"], rows, right=["seconds", "attempts"])
+
+
+def _format_dates(record: RunRecord) -> str:
+    """Return the date of a run; of a range, the number of its dates by outcome."""
+    if not record.is_range:
+        return str(record.run_date)
+    counts = Counter(each.outcome for each in record.dates.values())
+    return ", ".join(f"{count} {outcome.lower()}" for outcome, count in sorted(counts.items())) or "no dates"
 
 
 def _summarize_run(record: RunRecord) -> dict[str, Any]:
@@ -156,6 +194,11 @@ def _summarize_run(record: RunRecord) -> dict[str, Any]:
 
     keys = ("run_id", "run_date", "env", "outcome", "reasons", "started_at", "ended_at", "seconds", "summary")
     content = {key: getattr(record, key) for key in keys}
+    if record.range_id:
+        content["range_id"] = record.range_id
+    if record.is_range:
+        content["until"] = record.until
+        content["dates"] = {day: each.to_json() for day, each in record.dates.items()}
     if record.rolled_back:
         content["rolled_back"] = record.rolled_back.to_json()
     return content if is_published(record) else {**content, "summary": None}
@@ -169,7 +212,7 @@ def show(
     as_json: JsonOption = False,
     profile: ProfileOption = False,
 ) -> None:
-    """Show a run: stages, attempts, rows, tables and the reasons of its outcome; or a backfill, by dates."""
+    """Show a run: stages, attempts, rows, tables and the reasons of its outcome; or a range or a backfill, by dates."""
     from daybook.scheduling.backfills import is_backfill, read_backfill, read_results
 
     settings = load_command_settings(env, set_)
@@ -189,7 +232,7 @@ def show(
     _print_run(archive, record)
     if profile:
         print_profile(archive, record)
-    print_line(f"Files: {archive.store.href(archive.folder(run_id))}")
+    print_line(f"Files: {archive.store.href(archive.folder(record.range_id or run_id))}")
 
 
 @app.command()
@@ -270,11 +313,12 @@ def write_report(settings: Settings) -> Path:
         now=datetime.now(timezone.utc),
         calendar=load_calendar(settings),
         backfills=backfills,
+        ranges=[archive.run(run_id) for run_id in archive.range_ids()],
     )
 
 
-def _print_outcome(settings: Settings, record: RunRecord) -> None:
-    """Print how a run ended: the outcome and its reasons, the date's figures, the warnings of stages."""
+def _print_outcome(settings: Settings, record: RunRecord, dates: Mapping[str, RangeDate]) -> None:
+    """Print how a run ended: the outcome and its reasons, the figures of its ``dates``, the warnings of stages."""
     from daybook.records.notifications import list_warnings
     from daybook.report.findings import order_figures
     from daybook.scheduling.freshness import has_published
@@ -282,15 +326,45 @@ def _print_outcome(settings: Settings, record: RunRecord) -> None:
     print_line("\n", style_outcome(record.outcome), f" {record.run_id} in {record.seconds or 0.0:.1f} s")
     for reason in record.reasons:
         print_line(f"  {reason}")
-    if record.outcome == "FAILED":
+    if record.halves:
+        print_line(f"  Its halves: {', '.join(record.halves)}")
+    elif record.outcome == "FAILED":
         print_line(f"  Resume at the failed stage: `daybook resume {settings.command_options} {record.run_id}`")
     for warning in list_warnings(record.stages):
         print_line("  ", NOTE, f" {warning}")
+    if record.is_range:
+        _print_dates(Archive(settings.archive), dates)
+        return
     _print_published_figures(Archive(settings.archive), record)
     if record.summary and has_published(record.outcome, record.stages):
         title = record.title or ""
         figures = format_figures(order_figures(record), record.currency or "")
         print_table([str(record.run_date), title], figures, right=[title])
+
+
+def _print_dates(archive: Archive, dates: Mapping[str, RangeDate]) -> None:
+    """Print the dates of a range with their date runs, outcomes, first figures if they published, and reasons."""
+    from daybook.report.findings import order_figures
+    from daybook.scheduling.freshness import has_published
+
+    records = [archive.run(each.run_id) for each in dates.values()]
+    figures = {
+        record.run_id: dict(format_figures(order_figures(record), record.currency or ""))
+        for record in records
+        if record.summary and has_published(record.outcome, record.stages)
+    }
+    columns = list(dict.fromkeys(name for each in figures.values() for name in each))[:_MAX_FIGURES]
+    rows = [
+        [
+            str(record.run_date),
+            record.run_id,
+            style_outcome("ROLLED BACK" if record.rolled_back else record.outcome),
+            *(figures.get(record.run_id, {}).get(name, "") for name in columns),
+            first_line(record.reasons[0]) if record.reasons else "",
+        ]
+        for record in records
+    ]
+    print_table(["date", "run", "outcome", *columns, "reason"], rows, right=columns)
 
 
 def _print_published_figures(archive: Archive, record: RunRecord) -> None:
@@ -315,10 +389,17 @@ def _print_unusual_days(archive: Archive, record: RunRecord) -> None:
 
 
 def _print_run(archive: Archive, record: RunRecord) -> None:
-    print_line(style_outcome(record.outcome), f" {record.run_id}, business date {record.run_date}")
+    dates = f"business dates {record.run_date} to {record.until}" if record.is_range else f"business date {record.run_date}"
+    part = f", the date run of {record.range_id}" if record.range_id else ""
+    print_line(style_outcome(record.outcome), f" {record.run_id}, {dates}{part}")
     for reason in record.reasons:
         print_line(f"  {reason}")
-    _print_published_figures(archive, record)
+    if record.halves:
+        print_line(f"  Its halves were run as {', '.join(record.halves)}.")
+    if record.is_range:
+        _print_dates(archive, record.dates)
+    else:
+        _print_published_figures(archive, record)
     if record.part_of:
         _print_unusual_days(archive, record)
     rows = [

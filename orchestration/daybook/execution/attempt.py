@@ -12,7 +12,7 @@ import nbformat
 import papermill
 from nbformat import NotebookNode
 
-from daybook.errors import NotebookError, is_permanent
+from daybook.errors import DatesFailedError, NotebookError, is_permanent
 from daybook.execution.kernel import kernel_options, read_printed_output, remove_scratch
 from daybook.execution.outcome import JOB_DIED, ObservedExecution, build_failure, find_failure, find_result
 from daybook.execution.outputs import OutputLimits, shorten, trim_cuts, trim_failure, trim_text
@@ -22,7 +22,7 @@ from daybook.privacy.redactor import Redactor, withhold_free_text
 from daybook.records.archive import Archive, format_timestamp, parse_timestamp
 from daybook.records.clock import calculate_end_time
 from daybook.records.models import SCHEMA_VERSION, AttemptRecord, ClaimRecord, ClockReading, Failure, StageResult
-from daybook.records.names import STAGES, notebook_name, run_date_of
+from daybook.records.names import STAGES, notebook_name, range_of
 from daybook.records.timings import PhaseTimer
 from daybook.report.active_content import remove_active_cell_content, remove_active_content
 from daybook.report.notebook_page import render_notebook
@@ -157,12 +157,13 @@ class Attempt:
         ended = compute_ended_at(self.started_at, self.claim.clock, seen=self.seen)
         failed = self.failure is not None
         permanent = self.failure is not None and self._is_permanent(self.failure.exception or "", result)
+        first, last = range_of(self.run_id)
         peak = max(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024), 0)
-        return AttemptRecord(
+        record = AttemptRecord(
             record="attempt",
             schema_version=SCHEMA_VERSION,
             run_id=self.run_id,
-            run_date=run_date_of(self.run_id),
+            run_date=first,
             env=self.settings.env,
             stage=self.stage,
             attempt=self.number,
@@ -189,6 +190,13 @@ class Attempt:
             # Requests to buckets, of the notebook and of this process so far.
             requests=dict(Counter(result.requests) + request_counts),
         )
+        if last != first:
+            record.until, record.dates = last, result.dates if self._dates_have_ended() else {}
+        return record
+
+    def _dates_have_ended(self) -> bool:
+        """Return whether the results of the dates are final: the stage ended, or no date of it could continue."""
+        return self.failure is None or self.failure.exception == DatesFailedError.__name__
 
     def _is_permanent(self, exception: str, result: StageResult) -> bool:
         """Return whether the stage ends with this failure, by the name of the exception's class.
@@ -267,7 +275,7 @@ def archive_attempt(
         clean.redactions = dict(sorted(redactor.counts.items()))
         if phases is not None:
             phases.end("search")
-        title = f"{settings.title} · {notebook_name(record.stage)} · {record.run_date}"
+        title = f"{settings.title} · {notebook_name(record.stage)} · {_format_dates(record)}"
         # Markup can hide a value from a search, or join one: the page is searched again, as it is.
         page = render_notebook(notebook, title=title, record=clean, search=redactor.redact_texts)
         html = redactor.redact_text(page, exactly=True)
@@ -284,6 +292,10 @@ def archive_attempt(
         return archive.write_attempt(withheld, None, None)
     sys.stderr.write(printed_clean)
     return archive.write_attempt(clean, content.encode(), html.encode())
+
+
+def _format_dates(record: AttemptRecord) -> str:
+    return f"{record.run_date} to {record.until}" if record.until else str(record.run_date)
 
 
 def compute_ended_at(started: str, clock: Optional[ClockReading], *, seen: Optional[float] = None, least: float = 0.0) -> str:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from daybook.errors import UsageError
 from daybook.execution.close import ABORTED
-from daybook.records.archive import Archive, first_line
+from daybook.records.archive import Archive
+from daybook.records.failures import first_line
 from daybook.records.models import BackfillRecord, CatchUpPlan
 from daybook.scheduling.backfills import BackfillPlan, close_backfill, start_backfill
+from daybook.scheduling.ranges import DEFAULT_CHUNK
 from daybook.settings import Settings
 
 if TYPE_CHECKING:  # For annotations only: a local run does not import the modules for AWS.
@@ -28,7 +30,7 @@ def record_backfill(settings: Settings, plan: BackfillPlan, *, parallel: int, fa
     backfill_id = start_backfill(Archive(settings.archive), plan, facts)
     return backfill_id, {
         "backfill_id": backfill_id,
-        "dates": [day.to_json() for day in plan.days],
+        "ranges": [each.to_json() for each in plan.ranges],
         "max_concurrency": parallel,
         "first_stage": plan.first_stage,
         "fail_fast": fail_fast,
@@ -36,11 +38,17 @@ def record_backfill(settings: Settings, plan: BackfillPlan, *, parallel: int, fa
 
 
 def build_catch_up_input(
-    *, limit: int, parallel: int, include_stale: bool = False, since: Optional[str] = None, until: Optional[str] = None
+    *,
+    limit: int,
+    parallel: int,
+    chunk: str = DEFAULT_CHUNK,
+    include_stale: bool = False,
+    since: Optional[str] = None,
+    until: Optional[str] = None,
 ) -> dict[str, Any]:
     """Return a catch-up's part of the state machine's input."""
     bounds = {name: day for name, day in (("since", since), ("until", until)) if day}
-    return {"limit": limit, "max_concurrency": parallel, "include_stale": include_stale, **bounds}
+    return {"limit": limit, "max_concurrency": parallel, "chunk": chunk, "include_stale": include_stale, **bounds}
 
 
 def find_planned_backfill(settings: Settings, catch_up: str) -> Optional[str]:

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from daybook.errors import UsageError
-from daybook.records.archive import Archive, describe_failure, parse_timestamp
+from daybook.records.archive import Archive, parse_timestamp
+from daybook.records.failures import describe_failure
 from daybook.records.models import RunRecord
-from daybook.records.names import STAGES, run_date_of
-from daybook.settings import Settings
+from daybook.records.names import STAGES, list_range, range_of
+from daybook.settings import DateRange, Settings
 
 ABORTED = "ABORTED"
 """The status of an execution that was stopped."""
-_COPIED_FIELDS = ("env", "run_date", "overrides", "first_stage", "part_of", "failure")
+_COPIED_FIELDS = ("env", "run_date", "until", "overrides", "first_stage", "part_of", "splits", "failure")
 """Input fields that a resuming execution copies from the one it resumes."""
 
 
@@ -66,28 +67,51 @@ def close_ended_run(
 def require_resumable_run(settings: Settings, run_id: str) -> list[RunRecord]:
     """Return the closing records of a run that can be resumed, oldest first.
 
-    Raises ``UsageError`` if the run did not fail, or if its date has been run again since.
+    Raises ``UsageError`` if the run did not fail, or if one of its dates has been run again since. Nor can a range be resumed
+    that was halved, or of which no stage failed: then some of its dates failed, and have to be run again.
     """
     archive = Archive(settings.archive)
-    run_date = run_date_of(run_id)
+    dates = DateRange(*range_of(run_id))
     records = archive.read_closing_records(run_id)
-    again = f"daybook run {settings.command_options} --date {run_date}"
+    again = f"daybook run {settings.command_options} --date {format_date_option(dates)}"
     if records and records[-1].outcome != "FAILED":
         raise UsageError(f"The run {run_id} has ended as {records[-1].outcome}; run its date again with `{again}`.")
+    if records and records[-1].halves:
+        halves = " and ".join(records[-1].halves)
+        raise UsageError(f"The run {run_id} was halved into {halves}; resume the one that failed.")
+    if records and _ended_for_each_date(records[-1]):
+        raise UsageError(
+            f"No stage of {run_id} failed, but some of its dates; run these again with `daybook backfill "
+            f"{settings.command_options} {dates.first} {dates.last}`."
+        )
     require_not_rolled_back_since(archive, run_id)
-    later = archive.run_ids(run_date)[archive.run_ids(run_date).index(run_id) + 1 :]
-    if later:
-        raise UsageError(f"The date of {run_id} has been run again as {later[-1]}; resume that one, or start `{again}`.")
+    for day in dates.list():
+        runs = [archive.files_run_id(each) for each in archive.run_ids(day)]
+        later = runs[runs.index(run_id) + 1 :] if run_id in runs else []
+        if later:
+            which = "The date" if len(dates) == 1 else f"The date {day}"
+            raise UsageError(f"{which} of {run_id} has been run again as {later[-1]}; resume that one, or start `{again}`.")
     return records
 
 
+def format_date_option(dates: DateRange) -> str:
+    """Return dates as ``daybook run --date`` takes them."""
+    return str(dates.first) if len(dates) == 1 else f"{dates.first}..{dates.last}"
+
+
+def _ended_for_each_date(record: RunRecord) -> bool:
+    """Return whether a range went through all its stages."""
+    last = {each.stage: each.outcome for each in record.stages}
+    return record.is_range and last.get(STAGES[-1]) == "SUCCEEDED" and "FAILED" not in last.values()
+
+
 def require_not_rolled_back_since(archive: Archive, run_id: str) -> None:
-    """Raise ``UsageError`` if a publication of a run's date was taken back after the run had started.
+    """Raise ``UsageError`` if a publication of one of a run's dates was taken back after the run had started.
 
     The rollback has replaced what the run merged into silver, so nothing can continue from there.
     """
     started = parse_timestamp(archive.started(run_id).started_at)
-    for other in archive.run_ids(run_date_of(run_id)):
+    for other in (each for day in list_range(run_id) for each in archive.run_ids(day)):
         found = archive.read_rollback(other)
         if found and parse_timestamp(found.started_at) > started:
             raise UsageError(f"{other} was rolled back after {run_id} had started; run the date again.")
@@ -100,7 +124,8 @@ def find_resume_input(archive: Archive, run_id: str, before: Mapping[str, Any]) 
     """
     copied = {key: before[key] for key in _COPIED_FIELDS if key in before}
     point = find_resume_point(archive, run_id, before.get("first_stage"))
-    return {"run_date": run_date_of(run_id).isoformat(), **copied, **point, "run_id": run_id}
+    first, last = range_of(run_id)
+    return {"run_date": first.isoformat(), "until": last.isoformat(), **copied, **point, "run_id": run_id}
 
 
 def find_resume_point(archive: Archive, run_id: str, first_stage: Optional[str]) -> dict[str, str]:

@@ -21,7 +21,8 @@ from daybook.execution.outcome import find_result
 from daybook.lake.tables import DEVELOPMENT_VARIABLE, remove_development_copy
 from daybook.notebook.parameters import check_parameters, load_notebook, notebook_path
 from daybook.privacy.redactor import Redactor
-from daybook.records.archive import current_timestamp, first_line
+from daybook.records.archive import current_timestamp
+from daybook.records.failures import first_line
 from daybook.records.locks import try_lock
 from daybook.records.models import ClaimRecord, Failure, StageResult
 from daybook.settings import Settings, daybook_home

@@ -24,7 +24,8 @@ from daybook.contracts import LAYERS, Table, load_tables
 from daybook.contracts.columns import find_column
 from daybook.errors import ArchiveError
 from daybook.lake.lineage.graph import DIRECT_KINDS, Lineage, split_column
-from daybook.records.archive import describe_failure
+from daybook.records.archive import run_folder
+from daybook.records.failures import describe_failure
 from daybook.records.models import AttemptRecord, RollbackRecord, RuleResult, RunRecord
 from daybook.records.names import notebook_name
 from daybook.settings import Settings
@@ -35,6 +36,9 @@ Event = dict[str, Any]
 PRODUCER = f"urn:daybook:{__version__}"
 _SPEC = "https://openlineage.io/spec"
 _EVENT_SCHEMA = f"{_SPEC}/2-0-2/OpenLineage.json#/$defs/RunEvent"
+_RUN_FACET_SCHEMA = f"{_SPEC}/2-0-2/OpenLineage.json#/$defs/RunFacet"
+_DATES_FACET = "daybook_dates"
+"""A run facet of this producer: the outcome and rows of each date of a range."""
 _FACET_VERSIONS = {
     "ColumnLineageDatasetFacet": "1-2-0",
     "DataQualityAssertionsDatasetFacet": "1-1-0",
@@ -187,6 +191,10 @@ class _RunEventBuilder:
     def event(self, kind: str, moment: str, *, message: str = "") -> Event:
         """Return an event of the run."""
         facets = {"nominalTime": self.nominal_time()}
+        if kind != "START" and self.record.dates:
+            facets[_DATES_FACET] = _build_dates_facet(
+                {day: {"runId": each.run_id, "outcome": each.outcome} for day, each in self.record.dates.items()}
+            )
         if kind == "FAIL":
             facets["errorMessage"] = _build_facet("ErrorMessageRunFacet", message=message, programmingLanguage="PYTHON")
         return self.event_of(kind, moment, self.uuid(), facets, self.job(_JOB, "DAG"))
@@ -211,6 +219,13 @@ class _RunEventBuilder:
             kind = "FAIL"
             facets["errorMessage"] = _build_facet(
                 "ErrorMessageRunFacet", message=describe_failure(attempt), programmingLanguage="PYTHON"
+            )
+        if attempt.dates:
+            facets[_DATES_FACET] = _build_dates_facet(
+                {
+                    day: {"outcome": each.outcome, "rows": each.rows.model_dump(by_alias=True, exclude_none=True)}
+                    for day, each in attempt.dates.items()
+                }
             )
         end = self.event_of(kind, attempt.ended_at or attempt.started_at, run_uuid, facets, job)
         end["inputs"], end["outputs"] = self.inputs(attempt), self.outputs(attempt)
@@ -239,20 +254,20 @@ class _RunEventBuilder:
         return _build_facet("ParentRunFacet", run={"runId": self.uuid()}, job=job)
 
     def nominal_time(self) -> Facet:
-        """Return the nominalTime facet: the business date as the shop's calendar day."""
-        day, zone = self.record.run_date, ZoneInfo(self.settings.timezone)
-        first, last = (datetime.combine(each, time(), zone).isoformat() for each in (day, day + timedelta(days=1)))
-        return _build_facet("NominalTimeRunFacet", nominalStartTime=first, nominalEndTime=last)
+        """Return the nominalTime facet: the business dates as the shop's calendar days."""
+        first, last = self.record.run_date, self.record.until or self.record.run_date
+        zone = ZoneInfo(self.settings.timezone)
+        start, end = (datetime.combine(each, time(), zone).isoformat() for each in (first, last + timedelta(days=1)))
+        return _build_facet("NominalTimeRunFacet", nominalStartTime=start, nominalEndTime=end)
 
     def job(self, name: str, kind: str, attempt: Optional[AttemptRecord] = None) -> Facet:
         """Return a job with the address of its executed notebook."""
         facets = {"jobType": _build_facet("JobTypeJobFacet", processingType="BATCH", integration="DAYBOOK", jobType=kind)}
         if attempt and attempt.notebook:
-            folder = f"run_date={self.record.run_date}/{self.run_id}"
             facets["sourceCodeLocation"] = _build_facet(
                 "SourceCodeLocationJobFacet",
                 type="git",
-                url=_to_uri(f"{self.settings.archive}/{folder}/{attempt.notebook.file}"),
+                url=_to_uri(f"{self.settings.archive}/{run_folder(self.run_id)}/{attempt.notebook.file}"),
                 path=f"notebooks/{notebook_name(attempt.stage)}.ipynb",
                 **({"version": attempt.code.commit} if attempt.code.commit else {}),
             )
@@ -368,6 +383,10 @@ class _RunEventBuilder:
 def _build_facet(schema: str, **content: Any) -> Facet:
     version = _FACET_VERSIONS[schema]
     return {"_producer": PRODUCER, "_schemaURL": f"{_SPEC}/facets/{version}/{schema}.json#/$defs/{schema}", **content}
+
+
+def _build_dates_facet(dates: Mapping[str, Facet]) -> Facet:
+    return {"_producer": PRODUCER, "_schemaURL": _RUN_FACET_SCHEMA, "dates": dates}
 
 
 def _build_assertion(rule: RuleResult) -> Facet:

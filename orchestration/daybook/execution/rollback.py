@@ -53,7 +53,7 @@ from daybook.privacy.erasure.plan import list_unfinished
 from daybook.privacy.run_values import build_redactor
 from daybook.records.archive import Archive, current_timestamp, parse_timestamp
 from daybook.records.fingerprint import code_version
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from daybook.records.models import SCHEMA_VERSION, CodeVersion, RestoredTable, RollbackRecord, RunRecord
 from daybook.records.names import STAGES
 from daybook.scheduling.freshness import has_published, is_published
@@ -426,7 +426,7 @@ def _lock(settings: Settings, run_date: date, run_id: str) -> Iterator[None]:
     if is_bucket(settings.archive):
         yield
         return
-    with DateLock(settings.archive, run_date) as held:
+    with DateLocks(settings.archive, [run_date]) as held:
         held.write_holder(rollback_id(run_id))
         yield
 

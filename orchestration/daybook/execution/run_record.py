@@ -24,11 +24,13 @@ from daybook.records.models import (
     AttemptRecord,
     CodeVersion,
     PackageVersions,
+    PlannedRange,
     RunCost,
     RunOutcome,
     RunRecord,
 )
-from daybook.records.names import run_date_of
+from daybook.records.names import range_of
+from daybook.records.ranges import judge_dates, worst_outcome
 from daybook.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -50,15 +52,16 @@ def close_run(
     execution: str = "",
     history: Optional[HistoryLoader] = None,
     redactor_now: Optional[Callable[[], Redactor]] = None,
+    halves: Iterable[PlannedRange] = (),
 ) -> RunRecord:
-    """Write a run's record from those of its attempts.
+    """Write a run's record from those of its attempts; of a range, with the part of each date.
 
     Parameters
     ----------
     archive, settings, run_id
         Where the record is written, the deployment and the run.
     outcome, reasons
-        Outcome of the run, and its reasons.
+        Outcome of the run, and its reasons. A range that did not fail as a whole has the outcome of its worst date.
     summary
         The published figures of the date, if there are any.
     execution
@@ -67,6 +70,8 @@ def close_run(
         Returns the execution's events, from which the cost is measured. Without it the cost is estimated.
     redactor_now
         Returns the run's redactor, if there is one already.
+    halves
+        The runs that process the halves of a range after this one.
 
     Returns
     -------
@@ -78,12 +83,12 @@ def close_run(
     order = {name: table.columns for layer in LAYERS for name, table in load_tables(layer).items()}
     started = archive.started(run_id)
     ended = compute_ended_at(started.started_at, started.clock, least=sum(each.seconds or 0.0 for each in attempts))
-    run_date = run_date_of(run_id)
+    first, last = range_of(run_id)
     record = RunRecord(
         record="run",
         schema_version=SCHEMA_VERSION,
         run_id=run_id,
-        run_date=run_date,
+        run_date=first,
         env=settings.env,
         source=settings.source,
         title=settings.title,
@@ -93,7 +98,8 @@ def close_run(
         started_at=started.started_at,
         ended_at=ended,
         seconds=seconds_between(started.started_at, ended),
-        usual_seconds=None if started.part_of else _median_seconds(archive, run_date),
+        # Runs of ranges take longer, and have no usual duration.
+        usual_seconds=None if started.part_of or last != first else _median_seconds(archive, first),
         state_machine=ArchivedFile(**state_machine_version()),
         code=CodeVersion(**code_version()),
         # A date whose fingerprint differs from the current one is stale.
@@ -106,6 +112,11 @@ def close_run(
         cost=_compute_cost(archive, settings, run_id, attempts, execution, history),
         lineage=collect_lineage(attempts, order),
     )
+    if last != first:
+        record.until, record.halves = last, [each.run_id for each in halves]
+        record.dates = judge_dates(attempts, started.dates)
+        if outcome != "FAILED":
+            record.outcome = worst_outcome(each.outcome for each in record.dates.values())
     if started.approval:
         record.approval = started.approval
     if started.part_of:
@@ -123,11 +134,11 @@ def close_run(
 def _median_seconds(archive: Archive, run_date: date) -> Optional[float]:
     """Return the median seconds of the successful runs of the four weeks before a date; None if there are too few.
 
-    Dates of a backfill do not count: they run side by side and take longer.
+    Dates of a backfill or of a range do not count: they run side by side or together.
     """
     days = (run_date - timedelta(days=back) for back in range(1, _BASELINE_DAYS + 1))
     runs = [archive.run(ids[-1]) for ids in map(archive.run_ids, days) if ids]
-    found = [run.seconds or 0.0 for run in runs if run.outcome == "SUCCEEDED" and not run.in_backfill]
+    found = [run.seconds or 0.0 for run in runs if run.outcome == "SUCCEEDED" and not run.in_backfill and not run.range_id]
     return median(found) if len(found) >= _MIN_BASELINE_RUNS else None
 
 

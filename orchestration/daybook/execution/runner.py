@@ -12,13 +12,19 @@ from daybook.errors import UsageError
 from daybook.records.archive import Archive
 from daybook.records.models import BackfillRecord, RunRecord
 from daybook.records.names import STAGES, RunStart, run_date_of
-from daybook.settings import Settings
+from daybook.settings import DateRange, Settings
 
 if TYPE_CHECKING:  # Commands that only list runs do not import these.
     from daybook.execution.aws.executions import Executions
     from daybook.scheduling.backfills import BackfillPlan
 
-Listener = Callable[[Mapping[str, Any]], None]
+
+class RunListener(Protocol):
+    """Called with a run's events; ``on_half_event`` gets those of the halves of a range that failed."""
+
+    def __call__(self, event: Mapping[str, Any]) -> None: ...
+
+    def on_half_event(self, run_id: str, event: Mapping[str, Any]) -> None: ...
 
 
 class BackfillListener(Protocol):
@@ -29,11 +35,11 @@ class BackfillListener(Protocol):
     def on_run_event(self, run_id: str, event: Mapping[str, Any]) -> None: ...
 
 
-RunDisplay = Callable[[str], AbstractContextManager[Listener]]
+RunDisplay = Callable[[str], AbstractContextManager[RunListener]]
 """Given the name of a started run, returns a context manager that shows its events."""
 BackfillDisplay = Callable[[], AbstractContextManager[BackfillListener]]
 AllocateRun = Callable[[], RunStart]
-"""Records a run as started and returns its name. It is called when no other run of the date is running."""
+"""Records a run as started and returns its name. It is called when no other run of its dates is running."""
 
 
 class StillRunning(Exception):
@@ -61,14 +67,14 @@ class Runner(Protocol):
     def close_lost_runs(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
         """Close the records of lost runs of these dates, before the dates to run are selected."""
 
-    def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> RunRecord:
-        """Run a date and return the run's record; raise ``StillRunning`` with ``follow=False`` or after an interrupt."""
+    def run(self, dates: DateRange, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> RunRecord:
+        """Run dates and return the run's record; raise ``StillRunning`` with ``follow=False`` or after an interrupt."""
 
     def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         """Resume a failed or interrupted run and return its record."""
 
     def backfill(self, plan: BackfillPlan, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> BackfillRecord:
-        """Run the dates of a plan and return the backfill's record.
+        """Run the ranges of a plan and return the backfill's record.
 
         The options are those of ``daybook.execution.backfills.record_backfill``.
         """
@@ -95,9 +101,9 @@ def get_runner(settings: Settings) -> Runner:
     return _LocalRunner(settings)
 
 
-def allocate_run(settings: Settings, run_date: date) -> RunStart:
-    """Record a run of all stages as started, with the next free name of the date."""
-    run_id = Archive(settings.archive).start_run(run_date, {"env": settings.env, "title": settings.title})
+def allocate_run(settings: Settings, dates: DateRange) -> RunStart:
+    """Record a run of all stages as started, with the next free name of the dates."""
+    run_id = Archive(settings.archive).start_next(dates.first, dates.last, {"env": settings.env, "title": settings.title})
     return RunStart(run_id, STAGES[0])
 
 
@@ -128,22 +134,29 @@ class _LocalRunner:
     def close_lost_runs(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
         """Do nothing: the next run of a date does it under the date's lock."""
 
-    def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> RunRecord:
+    def run(self, dates: DateRange, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         self._prepare(follow)
-        from daybook.execution.local.runs import run_day
-        from daybook.records.locks import DateLock
+        from daybook.execution.local.runs import run_dates
+        from daybook.records.locks import DateLocks
 
-        with DateLock(self._settings.archive, run_date) as lock:
+        with DateLocks(self._settings.archive, dates.list()) as locks:
             start = allocate()
             with display(start.run_id) as listener:
-                return run_day(self._settings, start.run_id, first_stage=start.first_stage, lock=lock, listener=listener)[1]
+                return run_dates(
+                    self._settings,
+                    start.run_id,
+                    first_stage=start.first_stage,
+                    locks=locks,
+                    listener=listener,
+                    half_listener=listener.on_half_event,
+                )[1]
 
     def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         self._prepare(follow)
-        from daybook.execution.local.runs import resume_day
+        from daybook.execution.local.runs import resume_dates
 
         with display(run_id) as listener:
-            return resume_day(self._settings, run_id, listener=listener)[1]
+            return resume_dates(self._settings, run_id, listener=listener, half_listener=listener.on_half_event)[1]
 
     def backfill(self, plan: BackfillPlan, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> BackfillRecord:
         self._prepare(follow)
@@ -206,23 +219,23 @@ class _AwsRunner:
     def close_lost_runs(self, first: Optional[date] = None, last: Optional[date] = None) -> None:
         from daybook.execution.aws.runs import close_lost
 
-        run_ids = Archive(self._settings.archive).run_ids()
-        between = (first or date.min, last or date.max)
-        close_lost(self._executions, [each for each in run_ids if between[0] <= run_date_of(each) <= between[1]])
+        archive = Archive(self._settings.archive)
+        between = DateRange(first or date.min, last or date.max)
+        close_lost(self._executions, [each for each in archive.run_ids() if run_date_of(each) in between])
 
-    def run(self, run_date: date, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> RunRecord:
+    def run(self, dates: DateRange, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         from daybook.execution.aws.runs import follow_run, start_run
 
-        run_id = start_run(self._executions, run_date, allocate)
+        run_id = start_run(self._executions, dates, allocate)
         with self._follow("daily", run_id, run_id, follow), display(run_id) as listener:
-            return follow_run(self._executions, run_id, run_id, listener=listener)
+            return follow_run(self._executions, run_id, run_id, listener=listener, half_listener=listener.on_half_event)
 
     def resume(self, run_id: str, display: RunDisplay, *, follow: bool = True) -> RunRecord:
         from daybook.execution.aws.runs import follow_run, resume_run
 
         resumed = resume_run(self._executions, run_id)
         with self._follow("daily", resumed[0], run_id, follow), display(run_id) as listener:
-            return follow_run(self._executions, run_id, *resumed, listener=listener)
+            return follow_run(self._executions, run_id, *resumed, listener=listener, half_listener=listener.on_half_event)
 
     def backfill(self, plan: BackfillPlan, display: BackfillDisplay, *, follow: bool = True, **options: Any) -> BackfillRecord:
         from daybook.execution.aws.backfills import follow_backfill, start_backfill_execution

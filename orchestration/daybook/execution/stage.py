@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 from daybook.errors import DaybookError, UsageError
 from daybook.execution.attempt import Attempt, archive_attempt, close_abandoned_attempts
+from daybook.execution.halves import plan_halves, write_range_outcome
 from daybook.execution.kernel import isolate_kernel_home, read_printed_output, redirect_output, remove_scratch
 from daybook.execution.run_record import HistoryLoader, close_run
 from daybook.notebook.parameters import check_parameters, load_notebook, notebook_path
@@ -18,7 +19,7 @@ from daybook.records.archive import Archive, current_timestamp
 from daybook.records.clock import read_clock
 from daybook.records.fingerprint import code_version
 from daybook.records.models import AttemptRecord, ClaimRecord, CodeVersion
-from daybook.records.names import STAGES, run_date_of
+from daybook.records.names import STAGES, range_of
 from daybook.records.timings import PhaseTimer
 from daybook.settings import load_settings, parse_run_date, require_name
 from daybook.sources import load_source
@@ -30,7 +31,9 @@ def run_stage(
     *,
     env: str,
     run_date: str,
+    until: Optional[str] = None,
     run_id: str,
+    splits: int = 0,
     part_of: Optional[str] = None,
     overrides: Optional[dict[str, str]] = None,
     extra: Optional[dict[str, Any]] = None,
@@ -42,7 +45,11 @@ def run_stage(
     Parameters
     ----------
     stage, env, run_date, run_id
-        The stage, the deployment, the business date and the run.
+        The stage, the deployment, the business date or the first one of a range, and the run.
+    until
+        The last business date of a range.
+    splits
+        How often a range was halved before to get this one.
     part_of
         Id of the backfill that the run belongs to, if the run's id was not taken in the archive.
     overrides
@@ -68,14 +75,19 @@ def run_stage(
     phases.end("start")
     settings = load_settings(env, overrides)
     load_source(settings.source)  # It names the personal columns, so nothing can be archived without it.
-    day = parse_run_date(run_date)
-    if run_date_of(run_id) != day:
-        raise UsageError(f"The run {run_id} is not a run of {day}; give an id such as daily-{day}-1.")
+    first = parse_run_date(run_date)
+    last = parse_run_date(until) if until else first
+    if range_of(run_id) != (first, last):
+        example = f"daily-{first}-1" if first == last else f"range-{first}-{last}-1"
+        raise UsageError(
+            f"The run {run_id} is not a run of {first}{f' to {last}' if until else ''}; give an id such as {example}."
+        )
     if part_of:
         require_name(part_of, "a backfill")
     path = notebook_path(stage)
     source = load_notebook(path)
-    parameters = {"env": env, "run_date": run_date, "run_id": run_id, "overrides": settings.overrides, **(extra or {})}
+    dates = {"run_date": run_date, **({"until": until} if until else {})}
+    parameters = {"env": env, **dates, "run_id": run_id, "overrides": settings.overrides, **(extra or {})}
     check_parameters(source, path.name, parameters)
 
     archive = Archive(settings.archive)
@@ -114,7 +126,8 @@ def run_stage(
     finally:
         remove_scratch(scratch)
     if record.outcome != "FAILED" and stage == STAGES[-1] and record.details.run_outcome:
-        close_run(
+        halves = plan_halves(archive, run_id, failure=parameters.get("failure", "null"), splits=splits)
+        closed = close_run(
             archive,
             settings,
             run_id,
@@ -124,7 +137,10 @@ def run_stage(
             execution=parameters.get("execution", ""),
             history=history,
             redactor_now=redactor_now,
+            halves=halves,
         )
+        if closed.is_range:
+            write_range_outcome(archive, closed, halves)
     if record.outcome != "FAILED" or record.permanent:
         archive.write_outcome(record)
     return record
@@ -141,7 +157,7 @@ def record_unstarted_failure(
     if not error.permanent or stage == STAGES[-1]:
         return False
     try:
-        run_date_of(run_id)  # Part of the key.
+        range_of(run_id)  # Part of the key.
         Archive(load_settings(env, overrides).archive).write_unstarted_outcome(run_id, stage, error, message)
     except (DaybookError, OSError):
         # ``message`` is reported anyway. It is nearly always the cause here, too: no settings, no archive.

@@ -10,7 +10,8 @@ from daybook.errors import SqlError
 from daybook.lake.tables import Lake
 from daybook.notebook.quality import check_history
 from daybook.quality.gates import format_rule_result
-from daybook.records.archive import Archive, first_line, serialize_record
+from daybook.records.archive import Archive, serialize_record
+from daybook.records.failures import first_line
 from daybook.records.models import BackfillRecord, CatchUpPlan, DateOutcome, Notification, UnusualDay
 from daybook.records.notifications import format_body, format_subject
 from daybook.scheduling.backfills import (
@@ -23,6 +24,7 @@ from daybook.scheduling.backfills import (
 )
 from daybook.scheduling.due import group_items
 from daybook.scheduling.gaps import find_gaps, select_for_catch_up
+from daybook.scheduling.ranges import DEFAULT_CHUNK
 from daybook.settings import Settings, daybook_home, require_name
 from daybook.sources import Calendar, load_source
 
@@ -38,6 +40,7 @@ def plan_gap_backfill(
     since: Optional[date] = None,
     until: Optional[date] = None,
     include_stale: bool = False,
+    chunk: str = DEFAULT_CHUNK,
 ) -> CatchUpPlan:
     """Plan the backfill of gaps, oldest first, and write it where the state machine reads it.
 
@@ -55,15 +58,19 @@ def plan_gap_backfill(
         First and last date to look at.
     include_stale
         Also run dates that are gaps because of a deploy (see ``STALE_REASONS``).
+    chunk
+        How the dates are cut into ranges (``cut_dates``).
     """
     found = find_gaps(settings, now=datetime.now(timezone.utc), since=since, until=until)
     chosen = select_for_catch_up(found.gaps, limit, include_stale=include_stale)
     archive = Archive(settings.archive)
     planned = CatchUpPlan(gaps=len(found.gaps), dates=[])
     if chosen:
-        plan = plan_catch_up(settings, [gap.run_date for gap in chosen])
+        plan = plan_catch_up(settings, [gap.run_date for gap in chosen], chunk=chunk)
         facts = {"env": settings.env, "title": settings.title, "asked_by": execution}
-        planned = planned.changed(dates=list(plan.days), backfill_id=start_backfill(archive, plan, facts))
+        planned = planned.changed(
+            dates=list(plan.days), ranges=list(plan.ranges), backfill_id=start_backfill(archive, plan, facts)
+        )
     archive.store.replace(f"outcomes/{require_name(execution, 'an execution')}/gaps.json", serialize_record(planned))
     return planned
 

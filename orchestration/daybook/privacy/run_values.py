@@ -30,7 +30,7 @@ from daybook.privacy.matcher import ValueMatcher
 from daybook.privacy.raw_reads import list_raw_tables_read
 from daybook.privacy.redactor import CustomerKeyLookup, Redactor, find_literals, strip_literals
 from daybook.records.archive import Archive
-from daybook.records.names import STAGES, notebook_name, run_date_of
+from daybook.records.names import STAGES, list_range, notebook_name
 from daybook.settings import Settings, list_files, project_root
 from daybook.sources import Entity, Source, load_source, open_landing
 from daybook.sources.compression import UnpackLimits, is_gzip, unpack, unpack_limits
@@ -65,26 +65,29 @@ class RunRedactor(Redactor):
 
 
 def build_redactor(settings: Settings, run_id: str, *, stage: Optional[str] = None) -> RunRedactor:
-    """Build a redactor with the personal values of a run's business date.
+    """Build a redactor with the personal values of a run's business dates.
 
     Landing is read too if bronze may lack values that the run read: in the ingest stage, and while another run wrote bronze's
-    rows of the date. All dates are read of a table that a cell of the stage's notebook names, or whose raw values the stage
+    rows of all dates. All dates are read of a table that a cell of the stage's notebook names, or whose raw values the stage
     has read. Any error while reading is raised, since without the values no output is known to be free of them.
     """
-    source, run_date, lake = load_source(settings.source), run_date_of(run_id), Lake(settings.lake)
-    files, marks = _list_data_files(lake, settings, source, run_date), _read_landing_state(settings, source, run_date)
+    source, dates, lake = load_source(settings.source), list_range(run_id), Lake(settings.lake)
+    files, marks = _list_data_files(lake, settings, source, dates), _read_landing_state(settings, source, dates)
     archive = Archive(settings.archive)
     raw_tables = list_raw_tables_read(archive, run_id, stage) if stage else set()
-    bronze = {f"bronze.{name}": lake.dataset(f"bronze.{name}", run_date) for name in source.entities}
+    bronze = {(f"bronze.{name}", day): lake.dataset(f"bronze.{name}", day) for name in source.entities for day in dates}
     reads_landing = stage == STAGES[0] or not any(_has_rows_of(run_id, stored) for stored in bronze.values())
 
     def read_values() -> Iterator[_Values]:
-        for table, stored in bronze.items():
-            yield from _read_table(lake, stored, table, source, run_date)
+        for (table, day), stored in bronze.items():
+            yield from _read_table(lake, stored, table, source, day)
         for entity in source.entities if reads_landing else ():
-            yield from _read_landing(settings, source, entity, run_date)
+            # A file that belongs to all dates, such as a snapshot, is read once.
+            for day in {source.entities[entity].pattern(day): day for day in dates}.values():
+                yield from _read_landing(settings, source, entity, day)
         for table in (f"quarantine.{name}" for name in _list_quarantine_tables(settings)):
-            yield from _read_table(lake, lake.dataset(table, run_date), table, source, run_date)
+            for day in dates:
+                yield from _read_table(lake, lake.dataset(table, day), table, source, day)
         for table in sorted(_find_raw_tables_in_notebook(stage, settings, source) | raw_tables) if stage else ():
             yield from _read_table(lake, lake.dataset(table), table, source, None)
 
@@ -95,19 +98,21 @@ def build_redactor(settings: Settings, run_id: str, *, stage: Optional[str] = No
 
     def find_keys(tokens: Collection[str]) -> set[str]:
         merged = find_customer_keys(lake, tokens)
-        return merged | _find_landed_pseudonyms(set(tokens) - merged, settings, lake, source, run_date)
+        for day in dates:
+            merged |= _find_landed_pseudonyms(set(tokens) - merged, settings, lake, source, day)
+        return merged
 
     def is_current() -> bool:
-        if reads_landing and (marks is None or _read_landing_state(settings, source, run_date) != marks):
+        if reads_landing and (marks is None or _read_landing_state(settings, source, dates) != marks):
             return False
         if stage and list_raw_tables_read(archive, run_id, stage) != raw_tables:
             return False
-        current = _list_data_files(lake, settings, source, run_date)
+        current = _list_data_files(lake, settings, source, dates)
         return all(
             values.contains_all(*found)
-            for table in current
-            if current[table] != files.get(table)
-            for found in _read_table(lake, lake.dataset(table, run_date), table, source, run_date)
+            for (table, day), listed in current.items()
+            if listed != files.get((table, day))
+            for found in _read_table(lake, lake.dataset(table, day), table, source, day)
         )
 
     return RunRedactor(values, ordinary, find_keys, is_current)
@@ -157,24 +162,29 @@ def _read_cells(notebook: Path) -> list[tuple[str, str]]:
         return []
 
 
-def _list_data_files(lake: Lake, settings: Settings, source: Source, run_date: date) -> dict[str, frozenset[str]]:
-    """Return the data files of a date by table. The same files hold the same rows.
+def _list_data_files(
+    lake: Lake, settings: Settings, source: Source, dates: Collection[date]
+) -> dict[tuple[str, date], frozenset[str]]:
+    """Return the data files of dates, by table and date. The same files hold the same rows.
 
     Quarantine tables of entities are left out, since their rows are copies of rows in bronze.
     """
     others = [name for name in _list_quarantine_tables(settings) if name not in source.entities]
     return {
-        table: lake.list_files(table, run_date)
+        (table, day): lake.list_files(table, day)
         for table in (*(f"bronze.{name}" for name in source.entities), *(f"quarantine.{name}" for name in others))
+        for day in dates
     }
 
 
-def _read_landing_state(settings: Settings, source: Source, run_date: date) -> Optional[dict[str, FileMarks]]:
-    """Return the version tags of the date's landing files with personal columns; None if they cannot be listed."""
+def _read_landing_state(
+    settings: Settings, source: Source, dates: Collection[date]
+) -> Optional[dict[tuple[str, date], FileMarks]]:
+    """Return the version tags of the dates' landing files with personal columns; None if they cannot be listed."""
     entities = {name: entity for name, entity in source.entities.items() if pii_classes(source, name)}
     try:
         store = open_landing(settings.landing)
-        return {name: mark_files(store, entity, run_date) for name, entity in entities.items()}
+        return {(name, day): mark_files(store, entity, day) for name, entity in entities.items() for day in dates}
     except (LandingError, StorageError):
         return None
 

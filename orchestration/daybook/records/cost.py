@@ -27,6 +27,7 @@ from daybook.records.models import (
     RunRecord,
 )
 from daybook.records.names import STAGES
+from daybook.records.shares import AMOUNT_QUANTUM, sum_amounts
 from daybook.settings import format_validation_error, list_files, project_root, read_yaml, require_name
 
 SMALLEST_DPU = Decimal("0.0625")
@@ -36,7 +37,6 @@ ESTIMATED: Literal["estimated"] = "estimated"
 TABLE_REQUESTS = "requests to S3 of delta-rs, which reads and writes tables"
 ALL_REQUESTS = "requests to S3"
 
-_AMOUNT_QUANTUM = Decimal("0.00000001")
 _FIXED_TRANSITIONS = 5
 """States of the daily machine that every execution enters besides its stages: Start, Begin, Notify, Outcome and the end."""
 _TRANSITIONS_PER_STAGE = 4
@@ -174,8 +174,7 @@ def calculate_cost(
         "reading requests to S3": prices.s3_thousand_reads,
     }
     unknown = [f"{name}, whose price is not in the table" for name, price in known.items() if price is None]
-    amounts = [each.amount for each in jobs] + [each.amount for each in (transitions, writes, reads)]
-    return RunCost(
+    cost = RunCost(
         basis=MEASURED if use.execution else ESTIMATED,
         currency=prices.currency,
         prices=PriceTable(region=prices.region, as_of=prices.as_of.isoformat()),
@@ -184,9 +183,9 @@ def calculate_cost(
         transitions=transitions,
         writes=writes,
         reads=reads,
-        total=format(sum((Decimal(each) for each in amounts if each is not None), Decimal(0)), "f"),
         not_counted=[*unknown, TABLE_REQUESTS if counted else ALL_REQUESTS],
     )
+    return cost.changed(total=format(sum_amounts(cost), "f"))
 
 
 @dataclass(frozen=True)
@@ -275,4 +274,4 @@ def _calculate_amount(number: Union[int, Decimal, None], price: Optional[Decimal
     """Return what a number of things costs, with the price of ``per`` things; None if one of them is not known."""
     if number is None or price is None:
         return None
-    return format((number * price / per).quantize(_AMOUNT_QUANTUM, rounding=ROUND_HALF_UP), "f")
+    return format((number * price / per).quantize(AMOUNT_QUANTUM, rounding=ROUND_HALF_UP), "f")

@@ -1,6 +1,6 @@
-"""Lock a business date, so that two runs of it never work at once.
+"""Lock the business dates of a run, so that two runs of a date never work at once.
 
-On AWS, where the archive is a bucket, the names of the state machine's executions are the lock.
+On AWS, where the archive is a bucket, runs hold leases instead (``daybook.records.leases``).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -52,47 +54,58 @@ class LockHolder:
         return f"{self.run_id} (process {self.pid} of {self.user} on {self.host}, since {self.since} UTC)"
 
 
-class DateLock:
-    """The lock of a business date, taken on entering the context. Raises ``DateLockedError`` with the holder and its start."""
+class DateLocks:
+    """The locks of business dates, taken on entering the context: all of them or none.
 
-    def __init__(self, archive: str, run_date: date) -> None:
+    Raises ``DateLockedError`` with the date that another run holds, the holder and its start.
+    """
+
+    def __init__(self, archive: str, dates: Iterable[date]) -> None:
         if "://" in archive:
             raise LakeError(f"{archive} is no folder, so a run on this machine cannot lock a date there; start the run on AWS.")
-        self.run_date = run_date
-        self._path = _lock_path(archive, run_date)
-        self._descriptor: Optional[int] = None
+        self._archive = archive
+        # In one order for all runs: of two runs that start at once, one gets all its dates.
+        self._dates = sorted(set(dates))
+        self._descriptors: list[int] = []
 
-    def __enter__(self) -> DateLock:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        until = time.monotonic() + _GRACE_SECONDS
-        looked_before = False
-        while not try_lock(descriptor):
-            holder = _read_holder(self._path)
-            # `find_lock_holder` locks the file for a moment. In that moment, the content is of an earlier holder.
-            if (holder.is_alive and looked_before) or time.monotonic() > until:
-                os.close(descriptor)
-                raise DateLockedError(_format_lock_error(self.run_date, holder))
-            looked_before = True
-            time.sleep(_POLL_SECONDS)
-        os.ftruncate(descriptor, 0)
-        self._descriptor = descriptor
+    def __enter__(self) -> DateLocks:
+        try:
+            for run_date in self._dates:
+                self._descriptors.append(_take_lock(self._archive, run_date))
+        except BaseException:
+            self._release()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
         # The content has no meaning once the file is not locked. The file stays, so that no process locks a removed file.
-        os.close(self.descriptor)
-        self._descriptor = None
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    @contextmanager
+    def split_off(self, dates: Iterable[date]) -> Iterator[DateLocks]:
+        """Move the locks of some of the dates into another object, which releases them when the context ends."""
+        part = DateLocks(self._archive, dates)
+        held = dict(zip(self._dates, self._descriptors))
+        part._descriptors = [held.pop(each) for each in part._dates]
+        self._dates, self._descriptors = list(held), list(held.values())
+        try:
+            yield part
+        finally:
+            part._release()
 
     @property
-    def descriptor(self) -> int:
-        """Return the descriptor of the open file, which the processes of the run inherit."""
-        if self._descriptor is None:
-            raise ValueError("the lock is not held")
-        return self._descriptor
+    def descriptors(self) -> list[int]:
+        """Return the descriptors of the open files, which the processes of the run inherit."""
+        if not self._descriptors:
+            raise ValueError("the locks are not held")
+        return list(self._descriptors)
 
     def write_holder(self, run_id: str) -> None:
-        """Write which run holds the date."""
+        """Write which run holds the dates."""
         holder = LockHolder(
             run_id=run_id,
             pid=os.getpid(),
@@ -102,8 +115,31 @@ class DateLock:
             since=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"),
         )
         data = json.dumps(asdict(holder)).encode()
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, data, 0)
+        for descriptor in self.descriptors:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, data, 0)
+
+
+def _take_lock(archive: str, run_date: date) -> int:
+    """Lock a date and return the descriptor of its file. Raises ``DateLockedError``."""
+    path = _lock_path(archive, run_date)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    until = time.monotonic() + _GRACE_SECONDS
+    looked_before = False
+    try:
+        while not try_lock(descriptor):
+            holder = _read_holder(path)
+            # `find_lock_holder` locks the file for a moment. In that moment, the content is of an earlier holder.
+            if (holder.is_alive and looked_before) or time.monotonic() > until:
+                raise DateLockedError(_format_lock_error(run_date, holder))
+            looked_before = True
+            time.sleep(_POLL_SECONDS)
+        os.ftruncate(descriptor, 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def find_lock_holder(archive: str, run_date: date) -> Optional[LockHolder]:

@@ -11,11 +11,15 @@ from typing import Any, Literal, Optional
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import Self
 
+from daybook.records.names import list_dates
+
 SCHEMA_VERSION = 1
 """Version of the format that this release writes. Raise it when a key is removed or changes its meaning."""
 
 _MOMENT = "UTC, ISO 8601 with milliseconds and Z"
 _AMOUNT = "a decimal as text, in the currency of the cost; null if the price is not known"
+
+_RANGE_ID = "Id of the range, if the run is the part of one date in a run over a range of dates."
 
 RunOutcome = Literal["SUCCEEDED", "SKIPPED", "REJECTED", "FAILED", "RUNNING"]
 """The outcome of a run or an attempt: done; nothing to do; rejected by a gate, never retried; failed, by a fault that was
@@ -56,7 +60,7 @@ class CodeVersion(RecordModel):
 class ArchivedFile(RecordModel):
     """A file beside a record, with its digest."""
 
-    file: str = Field(description="File name within the folder of the run.")
+    file: str = Field(description="File name within the folder of the run; of a date run, within that of its range.")
     sha256: Optional[str] = Field(default=None, description="SHA-256 of the file's bytes, in hexadecimal.")
 
 
@@ -93,6 +97,8 @@ class StartRecord(RecordModel):
     env: Optional[str] = Field(default=None, description="Deployment: a file in params/.")
     title: Optional[str] = Field(default=None, description="The shop's title.")
     part_of: Optional[str] = Field(default=None, description="Id of the backfill that the run belongs to.")
+    range_id: Optional[str] = Field(default=None, description=_RANGE_ID)
+    dates: dict[str, str] = Field(default={}, description="Of a range: by date, YYYY-MM-DD, the id of its date run.")
     approval: Optional[Approval] = Field(default=None, description="The approval that the run publishes.")
     released: Optional[Release] = Field(default=None, description="The rows that the run validates again.")
 
@@ -249,14 +255,18 @@ class Execution(RecordModel):
 
     record: str = Field(default="", description="Kind of record.")
     schema_version: int = Field(default=0, description="Version of the format; 0 for a record from before it had versions.")
-    run_id: str = Field(default="", description="Id of the run, such as daily-2025-11-30-1.")
-    run_date: Optional[date] = Field(default=None, description="Business date, YYYY-MM-DD.")
+    run_id: str = Field(default="", description="Id of the run, such as daily-2025-11-30-1 or range-2025-11-01-2025-11-30-1.")
+    run_date: Optional[date] = Field(default=None, description="Business date, the first one of a range, YYYY-MM-DD.")
+    until: Optional[date] = Field(default=None, description="Last business date of a range, YYYY-MM-DD.")
     env: Optional[str] = Field(default=None, description="Deployment: a file in params/.")
     outcome: RunOutcome = Field(description="Outcome of the run or the attempt.")
     reasons: list[str] = Field(default=[], description="Why it ended with that outcome.")
     started_at: str = Field(default="", description=f"When its name was taken ({_MOMENT}).")
     ended_at: Optional[str] = Field(default=None, description=f"When it ended ({_MOMENT}).")
-    seconds: Optional[float] = Field(default=None, description="Seconds from started_at to ended_at; null while it runs.")
+    seconds: Optional[float] = Field(
+        default=None,
+        description="Seconds from started_at to ended_at; null while it runs. Of a date run, the date's share of the range's.",
+    )
     code: CodeVersion = Field(default_factory=CodeVersion, description="The code that wrote the record.")
     engine: Optional[str] = Field(default=None, description="Engine and version, such as duckdb 1.2.2.")
     python: Optional[str] = Field(default=None, description="Version of Python.")
@@ -265,6 +275,17 @@ class Execution(RecordModel):
         default=None, description="Class of the error for which free text, and an attempt's notebook, are withheld."
     )
     missing: list[str] = Field(default=[], description="Not archived: described files that are not in the archive.")
+
+
+class DateResult(RecordModel):
+    """What a stage of a range did for one of its dates."""
+
+    outcome: RunOutcome = Field(description="Outcome of the stage for the date.")
+    reasons: list[str] = Field(default=[], description="Why the date was skipped or rejected.")
+    rows: RowCounts = Field(default_factory=RowCounts, description="Rows of the date.")
+    inputs: list[InputFile] = Field(default=[], description="Landing files that were read for the date.")
+    details: StageDetails = Field(default_factory=StageDetails, description="What the stage adds for the date.")
+    failure: Optional[Failure] = Field(default=None, description="What failed the date.")
 
 
 class StageResult(RecordModel):
@@ -282,6 +303,10 @@ class StageResult(RecordModel):
     peak_memory_bytes: Optional[int] = Field(default=None, description="Peak resident memory in bytes.")
     requests: dict[str, int] = Field(default={}, description="Requests to buckets: reads and writes.")
     table_seconds: dict[str, float] = Field(default={}, description="Seconds of the cells that went into tables.")
+    dates: dict[str, DateResult] = Field(
+        default={},
+        description="Of a range: by date, YYYY-MM-DD, what the stage did. A date that had ended before is not in it.",
+    )
 
 
 class AttemptRecord(StageResult, Execution):
@@ -348,6 +373,7 @@ class RunCost(RecordModel):
     """The cost of a run on AWS."""
 
     basis: Literal["measured", "estimated"] = Field(description="measured: from the execution's history; else estimated.")
+    share_of: Optional[str] = Field(default=None, description="Of a date run: id of the range whose cost this is a share of.")
     currency: str = Field(description="ISO 4217 code.")
     prices: PriceTable = Field(default_factory=PriceTable, description="The price table.")
     jobs: list[JobCost] = Field(default=[], description="Jobs on AWS Glue.")
@@ -396,12 +422,28 @@ class RollbackRecord(RecordModel):
     )
 
 
+class RangeDate(RecordModel):
+    """A date of a range: its date run and its outcome."""
+
+    run_id: str = Field(description="Id of the date run.")
+    outcome: RunOutcome = Field(description="Outcome of the date.")
+
+
 class RunRecord(Execution):
-    """``run.json``: one execution of the state machine for a business date. A resumed run has further ones."""
+    """``run.json``: one execution of the state machine for a business date or a range. A resumed run has further ones.
+
+    The record of a date run has the part of its date in the range: its ``stages`` are the attempts of the range, with the rows
+    and findings of the date.
+    """
 
     record: Literal["run"] = Field(default="run", description="Kind of record.")
     run_id: str = Field(description="Id of the run, such as daily-2025-11-30-1.")
-    run_date: date = Field(description="Business date, YYYY-MM-DD.")
+    run_date: date = Field(description="Business date, the first one of a range, YYYY-MM-DD.")
+    range_id: Optional[str] = Field(default=None, description=_RANGE_ID)
+    dates: dict[str, RangeDate] = Field(
+        default={}, description="Of a range: by date, YYYY-MM-DD, the id of its date run and its outcome."
+    )
+    halves: list[str] = Field(default=[], description="Ids of the runs over the halves of a range that failed as a whole.")
     source: Optional[str] = Field(default=None, description="Source: a file in params/sources/.")
     title: Optional[str] = Field(default=None, description="The shop's title.")
     currency: Optional[str] = Field(default=None, description="ISO 4217 code of the figures.")
@@ -423,6 +465,11 @@ class RunRecord(Execution):
     )
 
     @property
+    def is_range(self) -> bool:
+        """Whether the run covers a range of dates."""
+        return self.until is not None
+
+    @property
     def in_backfill(self) -> bool:
         """Whether the run belongs to a backfill, also where the backfill's id is withheld."""
         return "part_of" in self.model_fields_set
@@ -435,12 +482,36 @@ class PlannedDate(RecordModel):
     run_id: str = Field(description="Id of the planned run.")
 
 
+class PlannedRange(RecordModel):
+    """Consecutive dates of a backfill that one run processes; one date is an ordinary run of that date."""
+
+    run_date: date = Field(description="First date, YYYY-MM-DD.")
+    until: Optional[date] = Field(default=None, description="Last date, YYYY-MM-DD; null for one date.")
+    run_id: str = Field(description="Id of the planned run: of the range, or of its only date.")
+    size: Optional[int] = Field(default=None, alias="bytes", description="Bytes of the landing files of its dates.")
+
+    @property
+    def dates(self) -> list[date]:
+        """The dates of the range, oldest first."""
+        return list_dates(self.run_date, self.until or self.run_date)
+
+
 class CatchUpPlan(RecordModel):
     """``outcomes/<execution>/gaps.json``: the gaps that a catch-up found, and the backfill that it planned."""
 
     gaps: int = Field(description="Number of gaps.")
     dates: list[PlannedDate] = Field(default=[], description="The dates to run.")
+    ranges: list[PlannedRange] = Field(default=[], description="The runs that process the dates.")
     backfill_id: Optional[str] = Field(default=None, description="Id of the backfill; null if there is no date to run.")
+
+
+class RangeOutcome(RecordModel):
+    """``outcomes/<run_id>/range.json``: how a range ended, which the state machine reads."""
+
+    outcome: RunOutcome = Field(description="Outcome of the worst date.")
+    reasons: list[str] = Field(default=[], description="Why it ended with that outcome.")
+    first_stage: str = Field(default="ingest", description="Stage at which the halves begin.")
+    halves: list[PlannedRange] = Field(default=[], description="The runs of its halves, after a fault of a whole stage.")
 
 
 class DateOutcome(RecordModel):
@@ -486,7 +557,9 @@ class BackfillRecord(RecordModel):
     force: bool = Field(default=False, description="Whether dates with a good run run again.")
     first_stage: str = Field(default="ingest", description="Stage at which each date begins.")
     fingerprint: Optional[dict[str, Any]] = Field(default=None, description="What decides the numbers when it was planned.")
+    chunk: Optional[str] = Field(default=None, description="How dates are cut into ranges: day, week, month or a number.")
     days: list[PlannedDate] = Field(default=[], description="The dates to run.")
+    ranges: list[PlannedRange] = Field(default=[], description="The runs that process the dates.")
     left_alone: list[date] = Field(default=[], description="Dates that had a good run, YYYY-MM-DD.")
     continues: Optional[str] = Field(default=None, description="Id of the stopped backfill that it continues.")
     ended_at: Optional[str] = Field(default=None, description=f"When it was closed ({_MOMENT}).")

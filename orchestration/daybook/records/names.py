@@ -20,7 +20,8 @@ NOT_STARTED: Literal["NOT STARTED"] = "NOT STARTED"
 """The outcome of a date that its backfill did not start."""
 
 
-_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_RUN_ID = re.compile(r"daily-([0-9]{4}-[0-9]{2}-[0-9]{2})-[1-9][0-9]*")
+_RANGE_ID = re.compile(r"range-([0-9]{4}-[0-9]{2}-[0-9]{2})-([0-9]{4}-[0-9]{2}-[0-9]{2})-[1-9][0-9]*")
 
 
 @dataclass(frozen=True)
@@ -42,41 +43,60 @@ def format_run_id(run_date: date, number: int) -> str:
 
 
 def format_range_id(first: date, last: date, number: int) -> str:
-    """Return the id of a run of a range of dates: ``range-2025-11-01-2025-11-30-1``."""
+    """Return the id of a run over the dates from ``first`` to a later ``last``: ``range-2025-11-01-2025-11-30-1``."""
     return f"range-{first.isoformat()}-{last.isoformat()}-{number}"
 
 
-def is_range_id(run_id: str) -> bool:
-    """Return whether a run id is that of a range of dates."""
-    return run_id.startswith("range-")
-
-
-def range_of(run_id: str) -> tuple[date, date]:
-    """Return the first and last business date in a run id. Raises ``UsageError`` if it is no run id."""
-    matched = re.fullmatch(rf"range-({_DATE})-({_DATE})-[1-9][0-9]*", run_id)
-    if not matched:
-        day = run_date_of(run_id)
-        return day, day
-    try:
-        first, last = date.fromisoformat(matched[1]), date.fromisoformat(matched[2])
-    except ValueError:
-        first, last = date.max, date.min
-    if first >= last:
-        raise UsageError(f"{run_id!r} is not a run's name: it has no range of dates; `daybook runs` lists the runs.")
-    return first, last
-
-
-def list_dates(first: date, last: date) -> list[date]:
-    """Return the dates of a range, both ends included."""
-    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+def run_number(run_id: str) -> int:
+    """Return the number at the end of a run id, of one date or of a range; 0 if there is none."""
+    found = re.search(r"-([0-9]+)$", run_id)
+    return int(found[1]) if found else 0
 
 
 def run_date_of(run_id: str) -> date:
-    """Return the business date in a run id. Raises ``UsageError`` if it is no run id."""
-    matched = re.fullmatch(rf"daily-({_DATE})-[1-9][0-9]*", run_id)
-    try:
-        if matched:
-            return date.fromisoformat(matched[1])
-    except ValueError:
-        pass
+    """Return the business date in the id of a run of one date. Raises ``UsageError`` for any other text."""
+    found = _parse(_RUN_ID, run_id)
+    if found:
+        return found[0]
     raise UsageError(f"{run_id!r} is not a run's name; they look like daily-2025-11-30-1, and `daybook runs` lists them.")
+
+
+def range_of(run_id: str) -> tuple[date, date]:
+    """Return the first and the last business date in a run id; they are the same for a run of one date.
+
+    Raises ``UsageError`` if it is no run id.
+    """
+    of_date, of_range = _parse(_RUN_ID, run_id), _parse(_RANGE_ID, run_id)
+    if of_date:
+        return of_date[0], of_date[0]
+    if of_range and of_range[0] < of_range[1]:
+        return of_range[0], of_range[1]
+    raise UsageError(
+        f"{run_id!r} is not a run's name; they look like daily-2025-11-30-1, or range-2025-11-01-2025-11-30-1 for a range of "
+        "dates, and `daybook runs` lists them."
+    )
+
+
+def list_range(run_id: str) -> list[date]:
+    """Return the business dates of a run, of one date or of a range, oldest first."""
+    return list_dates(*range_of(run_id))
+
+
+def list_dates(first: date, last: date) -> list[date]:
+    """Return the dates between two, both included; none if ``last`` is before ``first``."""
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+
+
+def is_range_id(run_id: str) -> bool:
+    """Return whether a text is the id of a run over a range of dates."""
+    found = _parse(_RANGE_ID, run_id)
+    return bool(found) and found[0] < found[1]
+
+
+def _parse(pattern: re.Pattern[str], run_id: str) -> list[date]:
+    """Return the dates in a run id; an empty list if it does not match, or if a date does not exist."""
+    matched = pattern.fullmatch(run_id)
+    try:
+        return [date.fromisoformat(each) for each in matched.groups()] if matched else []
+    except ValueError:
+        return []

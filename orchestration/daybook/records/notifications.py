@@ -10,7 +10,8 @@ from datetime import date
 from typing import Any, Optional, Union
 from urllib.parse import quote
 
-from daybook.records.archive import Archive, attempt_name, describe_failure, first_line
+from daybook.records.archive import Archive, attempt_name
+from daybook.records.failures import describe_failure, first_line
 from daybook.records.models import AttemptRecord, Notification
 
 MAX_SUBJECT_LENGTH = 99

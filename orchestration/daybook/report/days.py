@@ -43,9 +43,15 @@ class Sparkline:
 
 def newest_by_date(runs: Iterable[RunRecord]) -> Dict[date, RunRecord]:
     """Return the newest run of every business date that has one, dates ascending."""
-    by_number = sorted(runs, key=lambda run: (records.run_number(run), records.chronological_key(run)))
-    newest = {run.run_date: run for run in by_number}
-    return dict(sorted(newest.items()))
+    return {day: of_date[-1] for day, of_date in runs_by_date(runs).items()}
+
+
+def runs_by_date(runs: Iterable[RunRecord]) -> Dict[date, List[RunRecord]]:
+    """Return the runs of every business date that has one, oldest first, dates ascending."""
+    found: Dict[date, List[RunRecord]] = {}
+    for run in runs:
+        found.setdefault(run.run_date, []).append(run)
+    return {day: records.order_runs_of_date(found[day]) for day in sorted(found)}
 
 
 def newest_succeeded(runs: Iterable[RunRecord]) -> Dict[date, RunRecord]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from daybook.records.archive import NOT_RETRIED, first_line
+from daybook.records.failures import NOT_RETRIED, first_line
 from daybook.records.names import NOT_STARTED
 from daybook.report import formats, records
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from daybook.errors import ArchiveError
 from daybook.records.archive import attempt_name
-from daybook.records.models import AttemptRecord, BackfillRecord, DateOutcome, InputFile, RunRecord
-from daybook.records.names import STAGES
+from daybook.records.models import AttemptRecord, BackfillRecord, DateOutcome, InputFile, RangeDate, RunRecord
+from daybook.records.names import STAGES, run_number
+from daybook.records.ranges import order_runs
 from daybook.report import formats
 
 
@@ -78,7 +79,7 @@ def require_page_name(name: str, key: str) -> None:
         raise ArchiveError(f"A record has the {key} {name!r}; allowed are 1 to 80 of 0-9 A-Z a-z _ and -.")
 
 
-def outcome_of(record: Union[RunRecord, AttemptRecord, BackfillRecord, DateOutcome]) -> Outcome:
+def outcome_of(record: Union[RunRecord, AttemptRecord, BackfillRecord, DateOutcome, RangeDate]) -> Outcome:
     """Return the outcome of a run, an attempt, a backfill or a date."""
     if isinstance(record, RunRecord) and record.rolled_back:
         return OUTCOMES["ROLLED BACK"]
@@ -91,16 +92,16 @@ def started_at(run: RunRecord) -> Optional[str]:
     return next((start for start in starts if start), None)
 
 
-def run_number(run: RunRecord) -> int:
-    """Return the number at the end of a run's id. The later run of a date has the greater number, whatever the clock."""
-    tail = re.search(r"-(\d+)$", run.run_id)
-    return int(tail.group(1)) if tail else 0
+def order_runs_of_date(runs: Iterable[RunRecord]) -> List[RunRecord]:
+    """Return runs of one date from the oldest to the newest."""
+    by_id = {run.run_id: run for run in runs}
+    return [by_id[run_id] for run_id in order_runs(by_id, by_id.__getitem__, by_id.__getitem__)]
 
 
 def chronological_key(run: RunRecord) -> Tuple[float, int, str]:
     """Return a key that sorts runs of different dates from the oldest to the newest: by start, then by number."""
     start = started_at(run)
-    return formats.parse_instant(start).timestamp() if start else 0.0, run_number(run), run.run_id
+    return formats.parse_instant(start).timestamp() if start else 0.0, run_number(run.run_id), run.run_id
 
 
 def count_retries(run: RunRecord) -> int:

@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 from daybook.contracts.canonical import headline_figure
 from daybook.records.models import BackfillRecord, RecordModel, RunRecord
@@ -41,6 +41,7 @@ def build_site(
     now: datetime,
     calendar: Calendar = _DAILY_CALENDAR,
     backfills: Sequence[BackfillRecord] = (),
+    ranges: Sequence[RunRecord] = (),
 ) -> Path:
     """Write ``out/index.html``, a page for every run in ``out/runs/`` and one for every backfill in ``out/backfills/``.
 
@@ -64,6 +65,8 @@ def build_site(
         The expected dates; every date since the first run if not given.
     backfills
         Records of backfills, oldest first, with the ``results`` of their dates.
+    ranges
+        Records of runs over ranges. ``runs`` has their date runs.
 
     Returns
     -------
@@ -75,46 +78,65 @@ def build_site(
     ArchiveError
         If a record holds an id, a time or an amount that cannot be one. Nothing is written then.
     """
-    for run in runs:
+    for run in [*runs, *ranges]:
         records.require_page_name(run.run_id, "run_id")
+        records.require_page_name(run.range_id or run.run_id, "range_id")
     for each in backfills:
         records.require_page_name(each.backfill_id, "backfill_id")
     newest = days.newest_by_date(runs)
     unusual = findings.list_unusual_days(backfills)
+    range_ids = {each.run_id for each in ranges}
     backfill_ids = {each.backfill_id for each in backfills}
-    of_date: Dict[date, List[RunRecord]] = {}
-    for run in sorted(runs, key=records.run_number, reverse=True):
-        of_date.setdefault(run.run_date, []).append(run)
+    of_date = days.runs_by_date(runs)
     pages = {out / "index.html": _render_index_page(runs, newest, calendar, backfills, title=title, now=now)}
     ordered = list(newest.values())
     for previous, current, following in zip([None, *ordered], ordered, [*ordered[1:], None]):
         same_day = of_date[current.run_date]
-        for run in same_day:
+        for number, run in enumerate(same_day):
             path = out / "runs" / f"{run.run_id}.html"
-            others = [other for other in same_day if other is not run]
-            earlier = [other for other in reversed(others) if records.run_number(other) < records.run_number(run)]
+            others = [other for other in reversed(same_day) if other is not run]
+            earlier = same_day[:number]
             # What the page is made of besides its record: it is written again if one of these has changed.
-            around = {
+            around: dict[str, Any] = {
                 "title": title,
                 "previous": previous and previous.model_dump(include={"run_id", "run_date"}),
                 "following": following and following.model_dump(include={"run_id", "run_date"}),
                 "others": [{"run_id": other.run_id, "outcome": records.outcome_of(other).name} for other in others],
                 "unusual": unusual.get(run.run_id, []),
                 "part_of": run.part_of if run.part_of in backfill_ids else None,
+                "range_page": run.range_id if run.range_id in range_ids else None,
                 "standing": describe_rollback(run, earlier) or describe_published_figures(run.outcome, run.stages, earlier),
             }
-            made_from = _compute_input_digest(run, around, archive_href(run.run_id, ""))
+            files = run.range_id or run.run_id
+            made_from = _compute_input_digest(run, around, archive_href(run.run_id, ""), archive_href(files, ""))
             # The history of a running run grows, so its page is always written.
             if run.state != "closed" or _read_input_digest(path) != made_from:
-                href = functools.partial(archive_href, run.run_id)
-                pages[path] = _render_run_page(run, history_of(run.run_id), href, now=now, made_from=made_from, **around)
-    linked = {run.run_id for run in runs}
+                hrefs = functools.partial(archive_href, run.run_id), functools.partial(archive_href, files)
+                pages[path] = _render_run_page(run, history_of(run.run_id), *hrefs, now=now, made_from=made_from, **around)
+    linked = {run.run_id: run for run in runs}
+    for whole in ranges:
+        path = out / "runs" / f"{whole.run_id}.html"
+        dates = [(day, each, linked.get(each.run_id)) for day, each in whole.dates.items()]
+        part_of = whole.part_of if whole.part_of in backfill_ids else None
+        made_from = _compute_input_digest(whole, [(day, found) for day, _, found in dates], part_of, title)
+        if whole.state != "closed" or _read_input_digest(path) != made_from:
+            pages[path] = render_page(
+                "range",
+                title=title,
+                now=now,
+                made_from=made_from,
+                run=whole,
+                dates=dates,
+                part_of=part_of,
+                rows_of=records.count_run_rows,
+                href=functools.partial(archive_href, whole.run_id),
+            )
     for each in backfills:
         path = out / "backfills" / f"{each.backfill_id}.html"
-        dates = [(result, result.run_id if result.run_id in linked else None) for result in each.results or []]
-        made_from = _compute_input_digest(each, dates, title)
+        results = [(result, result.run_id if result.run_id in linked else None) for result in each.results or []]
+        made_from = _compute_input_digest(each, results, title)
         if _read_input_digest(path) != made_from:
-            pages[path] = render_page("backfill", title=title, now=now, made_from=made_from, backfill=each, dates=dates)
+            pages[path] = render_page("backfill", title=title, now=now, made_from=made_from, backfill=each, dates=results)
     for path, page in pages.items():
         _write_page(path, page)
     return out / "index.html"
@@ -159,8 +181,17 @@ def _render_index_page(
     )
 
 
-def _render_run_page(run: RunRecord, history: Sequence[Mapping[str, Any]], href: Callable[[str], str], **around: Any) -> str:
-    """Return the page of a run; ``around`` is what it shows besides the run's record and history."""
+def _render_run_page(
+    run: RunRecord,
+    history: Sequence[Mapping[str, Any]],
+    href: Callable[[str], str],
+    href_of_files: Callable[[str], str],
+    **around: Any,
+) -> str:
+    """Return the page of a run; ``around`` is what it shows besides the run's record and history.
+
+    ``href_of_files`` returns the href of a notebook, page or journal: those of a date run are its range's.
+    """
     restated = findings.list_restatements(run)
     return render_page(
         "run",
@@ -188,6 +219,7 @@ def _render_run_page(run: RunRecord, history: Sequence[Mapping[str, Any]], href:
         inputs=records.list_input_files(run),
         timeline=build_timeline(history),
         href=href,
+        href_of_files=href_of_files,
     )
 
 

@@ -13,12 +13,14 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, Optional
 
 from daybook.errors import ObjectExistsError, UsageError
-from daybook.records.archive import Archive, current_timestamp, first_line, parse_timestamp, serialize_record, take_first_free
+from daybook.records.archive import Archive, current_timestamp, parse_timestamp, serialize_record, take_first_free
+from daybook.records.failures import first_line
 from daybook.records.fingerprint import compute_fingerprint
 from daybook.records.models import (
     SCHEMA_VERSION,
@@ -26,11 +28,13 @@ from daybook.records.models import (
     DateOutcome,
     Notification,
     PlannedDate,
+    PlannedRange,
     Refusal,
     RunOutcome,
     UnusualDay,
 )
-from daybook.records.names import NOT_STARTED, STAGES
+from daybook.records.names import NOT_STARTED, STAGES, list_dates
+from daybook.scheduling.ranges import DEFAULT_CHUNK, measure_landing, plan_ranges
 from daybook.settings import Settings, require_name
 
 MAX_DATES = 1000
@@ -49,6 +53,8 @@ class BackfillPlan:
     last: date
     days: tuple[PlannedDate, ...] = ()
     """The dates to run."""
+    ranges: tuple[PlannedRange, ...] = ()
+    """The runs that process these dates."""
     already_done: tuple[date, ...] = ()
     """Dates that have a successful run."""
     under_way: tuple[str, ...] = ()
@@ -58,6 +64,8 @@ class BackfillPlan:
     force: bool = False
     first_stage: str = STAGES[0]
     kind: str = "backfill"
+    chunk: str = DEFAULT_CHUNK
+    """How the dates are cut into ranges. Another chunk continues the same request."""
     fingerprint: Optional[dict[str, Any]] = None
     """What will compute the tables (see ``compute_fingerprint``)."""
     continues: Optional[str] = None
@@ -77,7 +85,13 @@ class BackfillPlan:
 
 
 def plan_backfill(
-    settings: Settings, first: date, last: date, *, force: bool = False, first_stage: str = STAGES[0]
+    settings: Settings,
+    first: date,
+    last: date,
+    *,
+    force: bool = False,
+    first_stage: str = STAGES[0],
+    chunk: str = DEFAULT_CHUNK,
 ) -> BackfillPlan:
     """Plan a backfill of the dates from ``first`` to ``last``, both included, without a successful run.
 
@@ -93,6 +107,8 @@ def plan_backfill(
         Run dates with a good run, too.
     first_stage
         The stage to begin at. From a later stage than the first one, dates with a good run are run, too.
+    chunk
+        How the dates are cut into ranges (``cut_dates``).
 
     Raises
     ------
@@ -101,11 +117,15 @@ def plan_backfill(
     """
     if last < first:
         raise UsageError(f"The last date {last} is before the first, {first}; give the earlier date first.")
-    count = (last - first).days + 1
-    if count > MAX_DATES:
-        raise UsageError(f"{first} to {last} are {count:,} dates; one backfill takes up to {MAX_DATES:,}, so give it in parts.")
+    dates = list_dates(first, last)
+    if len(dates) > MAX_DATES:
+        raise UsageError(
+            f"{first} to {last} are {len(dates):,} dates; one backfill takes up to {MAX_DATES:,}, so give it in parts."
+        )
     archive = Archive(settings.archive)
-    plan = BackfillPlan(first, last, force=force, first_stage=first_stage, fingerprint=compute_fingerprint(settings))
+    plan = BackfillPlan(
+        first, last, force=force, first_stage=first_stage, chunk=chunk, fingerprint=compute_fingerprint(settings)
+    )
     continues = _find_unfinished(archive, plan)
     again = force or first_stage != STAGES[0]
     done = (
@@ -115,34 +135,42 @@ def plan_backfill(
     )
     # Outcomes that leave nothing to do: a skipped date has no later stages.
     enough = GOOD_OUTCOMES if not again else ("SKIPPED",) if first_stage != STAGES[0] else ()
-    days, left_alone, under_way, not_ready = [], [], [], []
-    for day in (first + timedelta(days=number) for number in range(count)):
+    days: list[date] = []
+    left_alone, under_way, not_ready = [], [], []
+    for day in dates:
         runs = archive.run_ids(day)
         newest = runs[-1] if runs else None
         record = archive.run(newest) if newest else None
         if record and record.outcome == "RUNNING":
-            under_way.append(record.run_id)
+            under_way.append(record.range_id or record.run_id)
         elif day in done or (record and record.outcome in enough and not record.rolled_back):
             left_alone.append(day)
         elif first_stage != STAGES[0] and not _completed_earlier_stages(archive, runs, first_stage):
             not_ready.append(day)
         else:
-            days.append(PlannedDate(run_date=day, run_id=archive.next_run_id(day)))
+            days.append(day)
     return replace(
-        plan,
-        days=tuple(days),
+        _plan_runs(settings, archive, plan, days),
         already_done=tuple(left_alone),
-        under_way=tuple(under_way),
+        under_way=tuple(dict.fromkeys(under_way)),
         missing_earlier_stages=tuple(not_ready),
         continues=continues,
     )
 
 
-def plan_catch_up(settings: Settings, dates: Sequence[date]) -> BackfillPlan:
-    """Plan a backfill of these dates (a catch-up): at least one, in order."""
-    archive = Archive(settings.archive)
-    days = tuple(PlannedDate(run_date=day, run_id=archive.next_run_id(day)) for day in dates[:MAX_DATES])
-    return BackfillPlan(days[0].run_date, days[-1].run_date, days, kind="catch-up", fingerprint=compute_fingerprint(settings))
+def plan_catch_up(settings: Settings, dates: Sequence[date], *, chunk: str = DEFAULT_CHUNK) -> BackfillPlan:
+    """Plan a backfill of these dates (a catch-up): at least one, in order. ``chunk`` is that of ``plan_backfill``."""
+    days = dates[:MAX_DATES]
+    plan = BackfillPlan(days[0], days[-1], kind="catch-up", chunk=chunk, fingerprint=compute_fingerprint(settings))
+    return _plan_runs(settings, Archive(settings.archive), plan, days)
+
+
+def _plan_runs(settings: Settings, archive: Archive, plan: BackfillPlan, dates: Sequence[date]) -> BackfillPlan:
+    """Return a plan with the runs of its dates."""
+    if not dates:
+        return plan
+    ranges, days = plan_ranges(archive, dates, plan.chunk, measure_landing(settings, dates))
+    return replace(plan, ranges=tuple(ranges), days=tuple(days))
 
 
 def start_backfill(archive: Archive, plan: BackfillPlan, facts: Mapping[str, Any]) -> str:
@@ -157,7 +185,9 @@ def start_backfill(archive: Archive, plan: BackfillPlan, facts: Mapping[str, Any
             started_at=current_timestamp(),
             **facts,
             **plan.request,
+            chunk=plan.chunk,
             days=list(plan.days),
+            ranges=list(plan.ranges),
             left_alone=list(plan.already_done),
             continues=plan.continues,
         )
@@ -191,7 +221,7 @@ def close_backfill(
     ended = current_timestamp()
     record = BackfillRecord.model_validate(
         {
-            **started.model_dump(exclude={"days", "state"}, exclude_unset=True),
+            **started.model_dump(exclude={"days", "ranges", "state"}, exclude_unset=True),
             "schema_version": SCHEMA_VERSION,
             "ended_at": ended,
             "seconds": max((parse_timestamp(ended) - parse_timestamp(started.started_at)).total_seconds(), 0.0),
@@ -247,14 +277,15 @@ def is_backfill(name: str) -> bool:
 
 
 def is_planned(archive: Archive, backfill_id: str, run_id: str) -> bool:
-    """Return whether a backfill that is still open plans a run."""
+    """Return whether a backfill that is still open plans a run, or the run of a half of such a range."""
     if not is_backfill(backfill_id):
         return False
     try:
         plan = read_backfill(archive, backfill_id)
     except UsageError:
         return False
-    return plan.state == "open" and run_id in (day.run_id for day in plan.days)
+    planned = [*(each.run_id for each in plan.days), *(each.run_id for each in plan.ranges)]
+    return plan.state == "open" and (run_id in planned or any(run_id in archive.list_halves(each) for each in planned))
 
 
 def read_results(archive: Archive, backfill_id: str) -> list[DateOutcome]:
@@ -286,7 +317,7 @@ def overall_outcome(found: Iterable[DateOutcome]) -> RunOutcome:
 
 def _read_result(archive: Archive, backfill_id: str, planned: PlannedDate) -> DateOutcome:
     day = planned.run_date
-    found = _find_run(archive, backfill_id, day, planned.run_id)
+    found = _find_run(archive, backfill_id, day)
     if found is None:
         reason = _read_refusal_reason(archive, backfill_id, day)
         return DateOutcome(run_date=day, run_id=planned.run_id, outcome=NOT_STARTED, reason=reason, seconds=None)
@@ -295,12 +326,16 @@ def _read_result(archive: Archive, backfill_id: str, planned: PlannedDate) -> Da
     return DateOutcome(run_date=day, run_id=found, outcome=run.outcome, reason=reason, seconds=run.seconds)
 
 
-def _find_run(archive: Archive, backfill_id: str, day: date, planned: str) -> Optional[str]:
-    """Return the run of a date: the planned one, or a later one if that id was taken; None without a run."""
-    if not archive.store.exists(f"{archive.folder(planned)}/started.json"):
-        return None
-    names = archive.run_ids(day)
-    return next((name for name in names[names.index(planned) :] if archive.started(name).part_of == backfill_id), None)
+def _find_run(archive: Archive, backfill_id: str, day: date) -> Optional[str]:
+    """Return the newest run of a date that belongs to a backfill; None without one.
+
+    It is the planned run, a later one if that id was taken, or the run of a half of its range.
+    """
+    for run_id in reversed(archive.run_ids(day)):
+        with suppress(FileNotFoundError):  # A process was killed before it wrote the record.
+            if archive.started(run_id).part_of == backfill_id:
+                return run_id
+    return None
 
 
 def _refusal_key(backfill_id: str, run_date: date) -> str:

@@ -8,6 +8,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from typing import Callable, Literal, Optional, TypeVar, cast
 from zoneinfo import ZoneInfo
 
+from daybook.records.names import list_dates
 from daybook.sources.calendar import Calendar
 
 RUN_TIME = time(2, 0)
@@ -93,11 +94,6 @@ def determine_date_state(calendar: Calendar, day: date, outcome: Optional[str], 
 def list_never_ran(states: Mapping[date, StateName]) -> list[date]:
     """Return the dates that are due and have no run."""
     return [day for day, state in states.items() if state == "never ran"]
-
-
-def list_dates(first: date, last: date) -> list[date]:
-    """Return the dates between two, both included; none if ``last`` is before ``first``."""
-    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
 def group_dates(dates: Iterable[date], calendar: Calendar) -> list[DateRange]:

@@ -10,7 +10,8 @@ from datetime import date, datetime
 from typing import Any, Literal, Optional, Union, get_args
 
 from daybook.errors import UsageError
-from daybook.records.archive import Archive, first_line, parse_timestamp
+from daybook.records.archive import Archive, parse_timestamp
+from daybook.records.failures import first_line
 from daybook.records.fingerprint import compute_fingerprint, package_versions
 from daybook.records.models import AttemptRecord, InputFile, RunRecord
 from daybook.records.names import STAGES
@@ -137,7 +138,9 @@ def find_gaps(settings: Settings, *, now: datetime, since: Optional[date] = None
         for day, runs in zip(days, histories):
             state = determine_date_state(calendar, day, runs[0].outcome if runs else None, slot)
             if state == "running":
-                found.under_way.append(runs[0].run_id)
+                running = runs[0].range_id or runs[0].run_id
+                if running not in found.under_way:
+                    found.under_way.append(running)
                 continue
             gap = _classify(day, state, runs, source, arrivals, today)
             if gap == "cleared":

@@ -43,6 +43,10 @@ class LandingListing:
             self._undated[entity.files] = find_files(self, entity, run_date)
         return self._undated[entity.files]
 
+    def size(self, file: str) -> int:
+        """Return the size of a file in the listing, in bytes."""
+        return self._entries[file].bytes
+
     def is_unchanged(self, file: str, *, size: int, sha256: str, read_at: datetime) -> bool:
         """Return whether a file still has the content that a stage has read.
 

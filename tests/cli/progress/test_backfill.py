@@ -44,9 +44,10 @@ class Shown:
 
     def end(self, number: int, outcome: str) -> None:
         """Send the event with the outcome of a date."""
-        ended = {"run_date": run_of(number)[6:16], "run_id": run_of(number), "outcome": outcome}
+        day = run_of(number)[6:16]
+        ended = {"run_date": day, "until": day, "run_id": run_of(number), "outcome": outcome}
         self.progress(
-            {"type": "ChoiceStateEntered", "stateEnteredEventDetails": {"name": "DateEnded", "input": json.dumps(ended)}}
+            {"type": "ChoiceStateEntered", "stateEnteredEventDetails": {"name": "RangeEnded", "input": json.dumps(ended)}}
         )
 
     @property
@@ -132,7 +133,9 @@ def test_number_of_dates_comes_from_the_map_state() -> None:
     shown.clock.advance(1)
     shown.end(1, "SUCCEEDED")
     assert shown.lines == ["  ✓ daily-2025-11-01-1 SUCCEEDED (no run) (1)"]
-    shown.progress({"type": "MapStateStarted", "mapStateStartedEventDetails": {"length": 2}})
+    ranges = [{"run_date": "2025-11-01", "until": "2025-11-02", "run_id": "range-2025-11-01-2025-11-02-1"}]
+    entered = {"name": "Ranges", "input": json.dumps({"ranges": ranges})}
+    shown.progress({"type": "MapStateEntered", "stateEnteredEventDetails": entered})
     shown.end(2, "SUCCEEDED")
     assert "(2 of 2; 120.0 dates a minute, 0:00:00 left)" in shown.lines[1]
 

@@ -23,6 +23,7 @@ from daybook.settings import load_settings
 
 RUN = "daily-2025-11-30-1"
 JOB, OBJECT = "arn:aws:states:::glue:startJobRun.sync", "arn:aws:states:::aws-sdk:s3:getObject"
+START = "arn:aws:states:::states:startExecution.sync:2"
 FAULT = TaskError("States.TaskFailed", "{}")
 
 SCHEDULED = {
@@ -67,7 +68,7 @@ class Shown:
                     "overrides": {},
                     "archive": {"bucket": "archive", "prefix": ""},
                 },
-                services={JOB: self._run_job, OBJECT: self._get_object},
+                services={JOB: self._run_job, OBJECT: self._get_object, START: self._run_job},
                 journal=self.place / "history.jsonl",
                 listener=progress,
                 clock=self.clock,

@@ -138,9 +138,9 @@ def test_follow_ends_without_last_event(aws: Any) -> None:
 def test_runs_of_backfill_are_followed(aws: Any, tmp_path: Path) -> None:
     name, run_id = "backfill-2025-11-30-2025-11-30-1", RUN
     day = executed(tmp_path, "daily", run_id, {"run_date": "2025-11-30"}, {})
-    given = {"daily": "d", "backfill_id": name, "dates": [{"run_date": "2025-11-30", "run_id": run_id}], "max_concurrency": 2}
+    given = {"daily": "d", "backfill_id": name, "ranges": [{"run_date": "2025-11-30", "run_id": run_id}], "max_concurrency": 2}
     events = executed(tmp_path, "backfill", name, given, {})
-    started = next(number for number, each in enumerate(events, 1) if "RunDate" in json.dumps(each))
+    started = next(number for number, each in enumerate(events, 1) if "RunRange" in json.dumps(each))
     aws.history("backfill", name, events[:started])
     aws.history("daily", run_id, day[:10])
     aws.history("backfill", name, events)

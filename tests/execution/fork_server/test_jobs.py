@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from daybook.execution.fork_server import ForkedJob
+from daybook.records.locks import DateLocks
 from tests.execution.fork_server.conftest import Scripts, is_gone, wait_for, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux only")
@@ -202,6 +204,17 @@ def test_job_inherits_only_given_descriptors(scripts: Scripts, tmp_path: Path) -
         )
     assert str(tmp_path / "kept") in found
     assert str(tmp_path / "other") not in found
+
+
+@pytest.mark.parametrize("dates", [31, 260])
+def test_job_inherits_the_locks_of_a_range(scripts: Scripts, tmp_path: Path, dates: int) -> None:
+    with DateLocks(str(tmp_path / "archive"), [date(2025, 1, 1) + timedelta(days=each) for each in range(dates)]) as held:
+        found = scripts.run_json(
+            "import json, os; fds = os.listdir('/proc/self/fd'); places = [f'/proc/self/fd/{fd}' for fd in fds]; "
+            "print(json.dumps(sum(os.path.exists(each) and os.readlink(each).endswith('.lock') for each in places)))",
+            inherited=tuple(held.descriptors),
+        )
+    assert found == dates
 
 
 def test_large_environment_and_many_arguments(scripts: Scripts) -> None:

@@ -66,6 +66,6 @@ def test_end_within_a_message_is_no_message(ends: tuple[socket.socket, socket.so
 
 def test_too_many_open_files_are_an_error(ends: tuple[socket.socket, socket.socket]) -> None:
     here, there = ends
-    send_message(here, {}, [0] * 17)
-    with pytest.raises(OSError, match="more than 16 open files"):
+    send_message(here, {}, [0] * 251)
+    with pytest.raises(OSError, match="more than 250 open files"):
         receive_message(there)

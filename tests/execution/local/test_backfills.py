@@ -22,11 +22,12 @@ from daybook.execution.local.backfills import is_running, run_backfill, run_catc
 from daybook.execution.local.runs import INTERRUPTED_REASON
 from daybook.execution.tasks import plan_gap_backfill, summarize_backfill
 from daybook.records.archive import Archive
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from daybook.records.models import BackfillRecord, RunRecord
-from daybook.records.names import NOT_STARTED, run_date_of
+from daybook.records.names import NOT_STARTED, is_range_id, range_of
 from daybook.scheduling.backfills import plan_backfill, read_backfill, read_backfills, start_backfill
 from daybook.settings import Settings, load_settings
+from tests.range_records import close_range
 from tests.scheduling.backfilling import add_run, day, write_run_record
 
 Act = Callable[[], None]
@@ -55,35 +56,43 @@ class Machine:
         self.ran: list[str] = []
         self.acts: dict[date, Act] = {}
         """Actions in the run of a date, before it succeeds."""
+        self.ends: dict[str, tuple[str, str]] = {}
+        """Of runs of ranges, by date, the stage and the outcome with which the date ends before the last stage."""
         self.errand: Act = lambda: None
         """Action in a job before its task."""
-        monkeypatch.setattr(laptop, "run_day", self._run_day)
+        monkeypatch.setattr("daybook.execution.local.runs.run_dates", self._run_dates)
         monkeypatch.setattr(laptop, "GlueJobs", lambda logs: self._do_errand)
         monkeypatch.setattr("daybook.execution.local.interpreter.SystemClock", FakeClock)
         # These take 0.25 s each and do not matter here: digests of code, and a search in empty gold tables.
         monkeypatch.setattr("daybook.scheduling.backfills.compute_fingerprint", lambda settings: {"notebooks": "unchanged"})
         monkeypatch.setattr("daybook.execution.tasks.find_unusual_days", lambda settings, days: [])
 
-    def backfill(self, last: int = 3, *, parallel: int = 1, listener: Any = None, **asked: Any) -> BackfillRecord:
-        """Plan and run a backfill of the first days of November."""
-        plan = plan_backfill(self.settings, day(1), day(last), **asked)
+    def backfill(
+        self, last: int = 3, *, parallel: int = 1, listener: Any = None, chunk: str = "day", **asked: Any
+    ) -> BackfillRecord:
+        """Plan and run a backfill of the first days of November, by default a run for each date."""
+        plan = plan_backfill(self.settings, day(1), day(last), chunk=chunk, **asked)
         return run_backfill(self.settings, plan, Events(listener), parallel=parallel)
 
-    def _run_day(
-        self, settings: Settings, run_id: str, *, lock: DateLock, part_of: str, heartbeat: Act, **_: Any
+    def _run_dates(
+        self, settings: Settings, run_id: str, *, locks: DateLocks, part_of: str, heartbeat: Act, **_: Any
     ) -> tuple[Execution, RunRecord]:
-        lock.write_holder(run_id)
+        locks.write_holder(run_id)
         self.ran.append(run_id)
         heartbeat()
-        self.acts.get(run_date_of(run_id), lambda: None)()
-        write_run_record(self.archive, run_id, "SUCCEEDED", part_of=part_of)
+        self.acts.get(range_of(run_id)[0], lambda: None)()
+        if is_range_id(run_id):
+            close_range(self.archive, run_id, self.ends, part_of=part_of)
+        else:
+            write_run_record(self.archive, run_id, "SUCCEEDED", part_of=part_of)
         return cast(Execution, SimpleNamespace(status="SUCCEEDED", output={"outcome": "SUCCEEDED"})), self.archive.run(run_id)
 
     def _do_errand(self, resource: str, arguments: Any, **_: Any) -> dict[str, Any]:
         given = arguments["Arguments"]
         self.errand()
         if given["--errand"] == "gaps":
-            plan_gap_backfill(self.settings, given["--execution"], limit=int(given["--limit"]), since=day(1), until=day(3))
+            limit, chunk = int(given["--limit"]), given["--chunk"]
+            plan_gap_backfill(self.settings, given["--execution"], limit=limit, since=day(1), until=day(3), chunk=chunk)
         else:
             summarize_backfill(self.settings, given["--execution"])
         return {"JobRunState": "SUCCEEDED"}
@@ -135,7 +144,7 @@ def test_date_with_new_run_gets_next_name(machine: Machine) -> None:
 
 def test_locked_date_is_skipped_with_reason(machine: Machine, held: ExitStack) -> None:
     def hold() -> None:
-        lock = held.enter_context(DateLock(machine.settings.archive, day(2)))
+        lock = held.enter_context(DateLocks(machine.settings.archive, [day(2)]))
         lock.write_holder(machine.archive.start_run(day(2), {}))
 
     machine.acts[day(1)] = hold
@@ -177,6 +186,61 @@ def test_date_that_cannot_start_has_reason(machine: Machine, monkeypatch: pytest
     record = machine.backfill(3)
     assert [outcome for _, outcome in results_of(record)] == ["SUCCEEDED", NOT_STARTED, "SUCCEEDED"]
     assert record.results[1].reason == "OSError: [Errno 30] Read-only file system"
+
+
+# Ranges
+
+
+def test_backfill_of_a_range_has_an_outcome_for_each_date(machine: Machine) -> None:
+    machine.ends = {"2025-11-02": ("validate", "REJECTED")}
+    record = machine.backfill(3, chunk="month")
+    assert machine.ran == ["range-2025-11-01-2025-11-03-1"]
+    assert results_of(record) == [
+        ("daily-2025-11-01-2", "SUCCEEDED"),
+        ("daily-2025-11-02-2", "REJECTED"),
+        ("daily-2025-11-03-2", "SUCCEEDED"),
+    ]
+    assert (record.outcome, record.counts) == ("REJECTED", {"SUCCEEDED": 2, "REJECTED": 1})
+
+
+def test_locked_date_keeps_its_range_from_starting(machine: Machine, held: ExitStack) -> None:
+    lock = held.enter_context(DateLocks(machine.settings.archive, [day(2)]))
+    lock.write_holder("daily-2025-11-02-1")
+    record = machine.backfill(3, chunk="2")
+    assert machine.ran == ["daily-2025-11-03-1"]
+    assert [outcome for _, outcome in results_of(record)] == [NOT_STARTED, NOT_STARTED, "SUCCEEDED"]
+    assert all("2025-11-02 is being run by daily-2025-11-02-1" in each.reason for each in record.results[:2])
+
+
+def test_range_with_taken_id_gets_the_next_one(machine: Machine) -> None:
+    plan = plan_backfill(machine.settings, day(1), day(2))
+    machine.archive.start_range(day(1), day(2), {})
+    record = run_backfill(machine.settings, plan, Events(None), parallel=1)
+    assert machine.ran == ["range-2025-11-01-2025-11-02-2"]
+    assert results_of(record) == [("daily-2025-11-01-3", "SUCCEEDED"), ("daily-2025-11-02-3", "SUCCEEDED")]
+
+
+def test_interrupted_range_closes_all_its_dates(machine: Machine) -> None:
+    machine.acts[day(1)] = failing(KeyboardInterrupt())
+    record = machine.backfill(3, chunk="2")
+    assert [outcome for _, outcome in results_of(record)] == ["FAILED", "FAILED", NOT_STARTED]
+    for name in ("daily-2025-11-01-2", "daily-2025-11-02-2"):
+        found = machine.archive.run(name)
+        assert (found.state, found.outcome, found.reasons) == ("closed", "FAILED", [INTERRUPTED_REASON])
+
+
+def test_exception_in_a_range_fails_its_dates_only(machine: Machine) -> None:
+    machine.acts[day(1)] = failing(LakeError("The lake is gone; bring it back."))
+    record = machine.backfill(3, chunk="2")
+    assert [outcome for _, outcome in results_of(record)] == ["FAILED", "FAILED", "SUCCEEDED"]
+    assert {each.reason for each in record.results[:2]} == {"The lake is gone; bring it back."}
+
+
+def test_catch_up_runs_gaps_as_a_range(machine: Machine) -> None:
+    problem, record = run_catch_up(machine.settings, Events(None), limit=2, parallel=1)
+    assert (problem, machine.ran) == ("", ["range-2025-11-01-2025-11-02-1"])
+    assert record is not None
+    assert record.counts == {"SUCCEEDED": 2}
 
 
 # Stopping
@@ -300,7 +364,7 @@ def test_failed_summary_is_repeated_by_next_backfill(machine: Machine) -> None:
 
 
 def catch_up(machine: Machine, listener: Optional[Any] = None) -> tuple[str, Optional[BackfillRecord]]:
-    return run_catch_up(machine.settings, Events(listener), limit=2, parallel=1)
+    return run_catch_up(machine.settings, Events(listener), limit=2, parallel=1, chunk="day")
 
 
 def test_catch_up_runs_oldest_gaps(machine: Machine) -> None:

@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from asl_local import Execution, FakeClock, TaskError
 from daybook.errors import StorageError, UsageError
 from daybook.execution.local.jobs import GET_OBJECT, START_JOB_RUN, get_object
-from daybook.execution.local.runs import resume_day, run_day
+from daybook.execution.local.runs import resume_dates, run_dates
 from daybook.execution.stage import run_stage
 from daybook.records.archive import Archive, parse_timestamp
 from daybook.records.models import RunRecord
@@ -75,7 +75,7 @@ def settings(home: Path) -> Settings:
 
 def run(settings: Settings) -> tuple[Execution, RunRecord, Archive]:
     archive = Archive(settings.archive)
-    execution, record = run_day(settings, archive.start_run(DAY, {"env": settings.env}))
+    execution, record = run_dates(settings, archive.start_run(DAY, {"env": settings.env}))
     return execution, record, archive
 
 
@@ -126,9 +126,9 @@ def test_run_resumes_after_full_disk_before_journal(machine: Machine, settings: 
     with pytest.raises(StorageError, match=r"daily-2025-11-30-1\.jsonl could not be written: its disk is full; free"):
         run(settings)
     with pytest.raises(StorageError, match=r"could not be written: its disk is full"):
-        resume_day(settings, "daily-2025-11-30-1")
+        resume_dates(settings, "daily-2025-11-30-1")
     disk.free()
-    _, record = resume_day(settings, "daily-2025-11-30-1")
+    _, record = resume_dates(settings, "daily-2025-11-30-1")
     assert record.outcome == "SKIPPED"
     assert [each.stage for each in record.stages] == ["ingest", "notify"]
 
@@ -143,7 +143,7 @@ def test_run_resumes_after_full_disk_in_journal(machine: Machine, settings: Sett
     assert archive.count_closing_records("daily-2025-11-30-1") == 0
     disk.free()
 
-    execution, record = resume_day(settings, "daily-2025-11-30-1")
+    execution, record = resume_dates(settings, "daily-2025-11-30-1")
 
     assert execution.status == "SUCCEEDED"
     assert record.outcome == "SKIPPED"
@@ -160,4 +160,4 @@ def test_closed_run_with_full_disk_has_ended(machine: Machine, settings: Setting
     disk.free()
     assert Archive(settings.archive).run("daily-2025-11-30-1").outcome == "SKIPPED"
     with pytest.raises(UsageError, match="has ended as SKIPPED"):
-        resume_day(settings, "daily-2025-11-30-1")
+        resume_dates(settings, "daily-2025-11-30-1")

@@ -12,7 +12,7 @@ import pytest
 
 from daybook.privacy import load_keys
 from daybook.records.archive import Archive
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from tests.cli.conftest import Call, call
 from tests.privacy.erasure.conftest import ANN, ANNS, Shop
 
@@ -116,7 +116,7 @@ def test_declined_confirmation_changes_nothing(shop: Shop, call: Call, arguments
 @pytest.mark.parametrize("arguments", [["erase", "--customer", ANN], ["rekey"]])
 def test_erase_is_refused_while_a_run_is_in_progress(shop: Shop, call: Call, arguments: list[str]) -> None:
     run_id = Archive(shop.settings.archive).start_run(date(2025, 11, 2), {})
-    with DateLock(shop.settings.archive, date(2025, 11, 2)) as lock:
+    with DateLocks(shop.settings.archive, [date(2025, 11, 2)]) as lock:
         lock.write_holder(run_id)
         code, _, error = call(*arguments, "--yes")
         assert code == 2

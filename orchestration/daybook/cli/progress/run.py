@@ -34,11 +34,15 @@ class _StageLine:
 
 
 class Progress(LiveDisplay):
-    """A context manager that shows a run while it lasts, from the events of its state machine."""
+    """A context manager that shows a run while it lasts, from the events of its state machine.
+
+    After the stages of a range that failed, it shows those of its halves, one after the other.
+    """
 
     def __init__(self, console: Console, settings: Settings, run_id: str, *, live: bool) -> None:
         self._lines: dict[str, _StageLine] = {}
         self._state = ""
+        self._half = ""
         self._at: Optional[str] = None
         super().__init__(console, shown=live)
         if live:
@@ -61,6 +65,14 @@ class Progress(LiveDisplay):
             self._succeed(event["taskSucceededEventDetails"])
         elif kind == "TaskStateExited":
             self._exit_state(event["stateExitedEventDetails"]["name"].lower())
+
+    def on_half_event(self, run_id: str, event: Mapping[str, Any]) -> None:
+        """Take an event of the run of a half."""
+        if event["type"] == "ExecutionStarted":
+            self._lines.clear()
+            self._half = run_id
+            self._print_line(f"  {run_id}: a half of the range")
+        self(event)
 
     def _start(self, details: Mapping[str, Any]) -> None:
         """Note the start of a job: the first, one after a wait, or one of a resumed run."""
@@ -91,6 +103,8 @@ class Progress(LiveDisplay):
         if details.get("resourceType") != "aws-sdk:s3" and not self._state.startswith("Read"):
             return
         outcome = json.loads(json.loads(details["output"])["Body"])
+        if "stage" not in outcome:
+            return  # The outcome of the whole range.
         # A resumed run may begin with the outcome of a stage that has already ended.
         line = self._lines.setdefault(outcome["stage"], _StageLine(started=time.monotonic(), started_at=self._at))
         line.state, line.rows, line.attempt = outcome["outcome"], outcome["rows"], outcome["attempt"] or line.attempt
@@ -111,6 +125,7 @@ class Progress(LiveDisplay):
         table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
         table.add_column("")
         table.add_column("stage", min_width=10)
+        table.title = self._half or None
         for name in ("seconds", "rows in", "rows out", "rejected"):
             table.add_column(name, justify="right", min_width=8)
         table.add_column("")

@@ -18,7 +18,8 @@ from daybook.execution.backfills import (
     require_stopped,
 )
 from daybook.execution.runner import BackfillListener
-from daybook.records.archive import Archive, first_line
+from daybook.records.archive import Archive
+from daybook.records.failures import first_line
 from daybook.records.models import BackfillRecord
 from daybook.records.names import NOT_STARTED
 from daybook.scheduling.backfills import GOOD_OUTCOMES, BackfillPlan, close_backfill, read_results, write_backfill_history

@@ -114,14 +114,14 @@ class Executions:
             described.get("redriveStatus") == "REDRIVABLE",
         )
 
-    def list_running(self, machine: str, prefix: str) -> list[str]:
-        """Return the names of running executions that start with ``prefix``."""
+    def list_running(self, machine: str) -> list[str]:
+        """Return the names of running executions."""
         with wrap_aws_errors(f"the executions of daybook-{self.env}-{machine} could not be listed"):
             try:
                 pages = self._client.get_paginator("list_executions").paginate(
                     stateMachineArn=self.machine_arn(machine), statusFilter="RUNNING"
                 )
-                return sorted(each["name"] for page in pages for each in page["executions"] if each["name"].startswith(prefix))
+                return sorted(each["name"] for page in pages for each in page["executions"])
             except self._client.exceptions.StateMachineDoesNotExist:
                 return []
 

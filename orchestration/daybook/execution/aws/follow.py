@@ -36,7 +36,10 @@ class _FollowedExecution:
 
 @dataclass
 class Follower:
-    """Follow one execution and, for a backfill, the runs of its dates. ``events`` are those of the execution itself."""
+    """Follow one execution and, for a backfill, its runs, and for a range, the runs of its halves.
+
+    ``events`` are those of the execution itself.
+    """
 
     executions: Executions
     machine: str
@@ -99,9 +102,9 @@ class Follower:
 
     def _follow_child(self, machine: str, name: str) -> _FollowedExecution:
         def on_event(event: Mapping[str, Any]) -> None:
+            self._follow_children(event)
             if machine == "backfill":
-                # The backfill of a catch-up: its dates are followed, and its events go to the main listener.
-                self._follow_children(event)
+                # The backfill of a catch-up: its events go to the main listener.
                 if self.listener is not None:
                     self.listener(event)
             elif self.child_listener is not None:
@@ -116,7 +119,7 @@ class Follower:
         return found
 
     def _finish(self) -> ExecutionInfo:
-        for child in self._children.values():
+        for child in list(self._children.values()):
             if not child.ended:
                 self._read(child)
         return self._require_info()
@@ -127,7 +130,7 @@ def _find_started_execution(event: Mapping[str, Any]) -> Optional[tuple[str, str
     if event["type"] != "TaskStateEntered":
         return None
     details = get_event_details(dict(event))
-    if details["name"] == "RunDate":
+    if details["name"] in ("RunRange", "RunHalf"):
         return "daily", json.loads(details["input"])["run_id"]
     if details["name"] == "Backfill":
         return "backfill", json.loads(details["input"])["backfill_id"]
@@ -135,8 +138,8 @@ def _find_started_execution(event: Mapping[str, Any]) -> Optional[tuple[str, str
 
 
 def _find_ended_run(event: Mapping[str, Any]) -> str:
-    """Return the name of the run whose end this event of a backfill reports; empty if it reports none."""
+    """Return the name of the run whose end this event of its parent reports; empty if it reports none."""
     details = get_event_details(dict(event))
-    if event["type"] == "ChoiceStateEntered" and details["name"] == "DateEnded":
+    if event["type"] in ("ChoiceStateEntered", "PassStateEntered") and details["name"] in ("RangeEnded", "HalfEnded"):
         return str(json.loads(details["input"])["run_id"])
     return ""

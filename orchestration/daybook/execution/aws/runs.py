@@ -1,50 +1,51 @@
-"""Start, follow and resume a run of one business date on AWS, and close its record if no job did.
+"""Start, follow and resume a run of business dates, one or a range, on AWS, and close its record if no job did.
 
-Two runs of a date never run at the same time: a start requires that no execution of the date is running, and a name is accepted
+Two runs of a date never run at the same time: a start requires that no execution of a date is running, and a name is accepted
 once by the archive and by Step Functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Optional
 
 from asl_local import format_event
 from daybook.errors import DateLockedError, DaybookError, UsageError
 from daybook.execution.aws.executions import REDRIVABLE_STATUSES, ExecutionInfo, Executions, NameTakenError, build_input
-from daybook.execution.aws.follow import Follower, Listener
+from daybook.execution.aws.follow import ChildListener, Follower, Listener
 from daybook.execution.close import close_ended_run, find_resume_input, require_resumable_run
 from daybook.execution.run_record import close_run
 from daybook.records.archive import Archive, parse_timestamp
 from daybook.records.models import RunRecord
-from daybook.records.names import RunStart, format_run_id, run_date_of
-from daybook.settings import Settings
+from daybook.records.names import RunStart, range_of
+from daybook.settings import DateRange, Settings
 
 _START_TIMEOUT = timedelta(minutes=10)
 """A run without an execution that was recorded longer ago was never started."""
 STOPPED_REASON = "stopped before it ended: its execution was stopped on AWS"
 
 
-def start_run(executions: Executions, run_date: date, allocate: Callable[[], RunStart]) -> str:
-    """Start a run of a date and return its name. ``allocate`` records it in the archive and returns name and first stage.
+def start_run(executions: Executions, dates: DateRange, allocate: Callable[[], RunStart]) -> str:
+    """Start a run of dates and return its name. ``allocate`` records it in the archive and returns name and first stage.
 
     Raises
     ------
     DateLockedError
-        Another run of the date is running. The message names it, its owner and its start.
+        Another run of one of the dates is running. The message names it, its owner and its start.
     """
     settings, archive = executions.settings, Archive(executions.settings.archive)
     while True:
-        require_date_free(executions, run_date)
-        close_lost(executions, archive.run_ids(run_date))
+        require_dates_free(executions, dates)
+        close_lost(executions, [run_id for day in dates.list() for run_id in archive.run_ids(day)])
         start = allocate()
-        data = {**build_input(settings), "run_date": run_date.isoformat(), "first_stage": start.first_stage}
+        asked = {"run_date": dates.first.isoformat(), "until": dates.last.isoformat(), "first_stage": start.first_stage}
+        data = {**build_input(settings), **asked}
         try:
             executions.start("daily", start.run_id, data)
         except NameTakenError:
             # Another process started it just now, or it ended before it wrote a record; then the next name is free.
-            require_date_free(executions, run_date)
+            require_dates_free(executions, dates)
             continue
         except DaybookError as error:
             close_run(archive, settings, start.run_id, "FAILED", [f"it could not be started: {error}"])
@@ -60,12 +61,13 @@ def follow_run(
     redriven: bool = False,
     *,
     listener: Optional[Listener] = None,
+    half_listener: Optional[ChildListener] = None,
 ) -> RunRecord:
     """Wait for the end of a run's ``execution`` and return the run's record.
 
     ``before`` is the number of closing records the run had when the execution started. An interrupt does not stop the run.
     """
-    follower = Follower(executions, "daily", execution, listener, redriven=redriven)
+    follower = Follower(executions, "daily", execution, listener, half_listener, redriven=redriven)
     ended = follower.follow()
     return _close_record(executions.settings, run_id, before, ended, follower.events)
 
@@ -86,12 +88,12 @@ def resume_run(executions: Executions, run_id: str) -> tuple[str, int, bool]:
     UsageError
         The run does not exist or cannot be resumed.
     DateLockedError
-        A run of the date is running.
+        A run of one of the dates is running.
     """
-    settings, archive, run_date = executions.settings, Archive(executions.settings.archive), run_date_of(run_id)
-    require_date_free(executions, run_date)
+    settings, archive, dates = executions.settings, Archive(executions.settings.archive), DateRange(*range_of(run_id))
+    require_dates_free(executions, dates)
     of_run = executions.executions_of_run(run_id)
-    if run_id not in archive.run_ids(run_date):
+    if not archive.is_started(run_id):
         if not of_run:
             raise UsageError(f"There is no run {run_id}; list the runs with `daybook runs {settings.command_options}`.")
         archive.ensure_started(run_id, {"env": settings.env, "title": settings.title})
@@ -106,15 +108,19 @@ def resume_run(executions: Executions, run_id: str) -> tuple[str, int, bool]:
     return name, before, False
 
 
-def require_date_free(executions: Executions, run_date: date) -> None:
-    """Raise ``DateLockedError`` if an execution of the date is running."""
-    stem = format_run_id(run_date, 1)[:-1]
-    for name in executions.list_running("daily", stem):
-        found = executions.find("daily", name)
+def require_dates_free(executions: Executions, dates: DateRange) -> None:
+    """Raise ``DateLockedError`` if an execution of one of the dates is running."""
+    for name in executions.list_running("daily"):
+        run_id = name.split("-resumed-")[0]
+        try:
+            first, last = range_of(run_id)
+        except UsageError:
+            continue  # An execution that somebody started by hand; its first job refuses the name.
+        found = executions.find("daily", name) if first <= dates.last and last >= dates.first else None
         if found is not None and found.is_running:
             raise DateLockedError(
-                f"{run_date} is being run by {found}; wait until it ends (`daybook show --env {executions.env} "
-                f"{name.split('-resumed-')[0]}`) or stop its execution, then try again."
+                f"{max(first, dates.first)} is being run by {found}; wait until it ends (`daybook show --env {executions.env} "
+                f"{run_id}`) or stop its execution, then try again."
             )
 
 
@@ -125,7 +131,7 @@ def close_lost(executions: Executions, run_ids: Iterable[str]) -> None:
     the archive.
     """
     settings, archive = executions.settings, Archive(executions.settings.archive)
-    for run_id in run_ids:
+    for run_id in dict.fromkeys(archive.files_run_id(each) for each in run_ids):
         if archive.read_closing_records(run_id):
             continue
         of_run = executions.executions_of_run(run_id)

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, Optional, Union
 
 from daybook.errors import DaybookError
-from daybook.execution.fork_server.protocol import send_message
+from daybook.execution.fork_server.protocol import MAX_FILES, send_message
 from daybook.settings import daybook_home
 
 _log = logging.getLogger(__name__)
 _KILLED_EXIT_CODE = -9
+_MAX_INHERITED = MAX_FILES - 3
+"""Maximum number of a job's own descriptors in a request, which also has its text, the socket for replies and the output."""
 _MAX_REPLY_BYTES = 65_536
 SINGLE_THREAD_ENV = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -151,7 +153,8 @@ class ForkServer:
             Descriptors that the job keeps open.
         """
         if can_fork():
-            if not self._disabled:
+            # A run over more dates has too many locks for a message.
+            if not self._disabled and len(inherited) <= _MAX_INHERITED:
                 try:
                     return self._fork({"command": list(command), "env": dict(env), "cwd": cwd}, [output.fileno(), *inherited])
                 except ForkServerError as error:

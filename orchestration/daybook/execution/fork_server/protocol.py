@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 _PR_SET_PDEATHSIG = 1
-_MAX_FILES = 16
+MAX_FILES = 250
+"""Maximum number of open files in a message, one of which is its text. Linux allows 253."""
 
 
 def send_message(connection: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
@@ -30,9 +31,9 @@ def send_message(connection: socket.socket, message: dict[str, Any], descriptors
 
 def receive_message(connection: socket.socket) -> tuple[Optional[dict[str, Any]], list[int]]:
     """Return the next message and the descriptors of its open files; None if the sender has ended, also within a message."""
-    _, descriptors, flags, _ = socket.recv_fds(connection, 1, _MAX_FILES)
+    _, descriptors, flags, _ = socket.recv_fds(connection, 1, MAX_FILES)
     if flags & socket.MSG_CTRUNC:
-        raise OSError(f"a message has more than {_MAX_FILES} open files, or this process cannot open more files")
+        raise OSError(f"a message has more than {MAX_FILES} open files, or this process cannot open more files")
     if not descriptors:
         return None, []
     with os.fdopen(descriptors[0], "rb") as text:

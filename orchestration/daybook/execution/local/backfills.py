@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any, Optional
 
@@ -15,27 +14,26 @@ from daybook.execution.backfills import (
     record_backfill,
     require_stopped,
 )
-from daybook.execution.local.interpreter import build_input, execute, journal_path
+from daybook.execution.local.interpreter import build_input, execute, journal_path, start_execution
 from daybook.execution.local.jobs import GET_OBJECT, START_JOB_RUN, GlueJobs, get_object
-from daybook.execution.local.runs import INTERRUPTED_REASON, close_failed_run, run_day
+from daybook.execution.local.runs import INTERRUPTED_REASON, START_EXECUTION, format_error, run_planned
 from daybook.execution.runner import BackfillListener
 from daybook.privacy.redactor import Redactor
-from daybook.records.archive import Archive, current_timestamp, first_line
-from daybook.records.locks import DateLock
+from daybook.records.archive import Archive, current_timestamp
+from daybook.records.failures import first_line
+from daybook.records.locks import DateLocks
 from daybook.records.models import BackfillRecord
-from daybook.records.names import run_date_of
+from daybook.records.names import list_range
 from daybook.scheduling.backfills import BackfillPlan, record_refusal, write_backfill_history
 from daybook.settings import Settings, daybook_home
 
 _log = logging.getLogger(__name__)
 
-START_EXECUTION = "arn:aws:states:::states:startExecution.sync:2"
-
 
 def run_backfill(
     settings: Settings, plan: BackfillPlan, listener: BackfillListener, *, parallel: int, fail_fast: bool = False
 ) -> BackfillRecord:
-    """Execute the backfill machine over a plan's dates, ``parallel`` at a time, and return the closing record.
+    """Execute the backfill machine over a plan's ranges, ``parallel`` at a time, and return the closing record.
 
     An interrupt or an exception of the runner stops the running dates and closes the backfill as ``stopped``. The runs of
     these dates are closed and can be resumed. A lost backfill that the plan continues is closed first.
@@ -121,67 +119,41 @@ class _LocalStateMachines:
             return close()
 
     def _start(self, resource: str, arguments: Any, *, timeout_seconds: Optional[float], heartbeat: Heartbeat) -> Any:
-        """Run an execution and describe it like DescribeExecution; one that did not succeed is the cause of an error."""
-        machine, name, data = arguments["StateMachineArn"], arguments["Name"], arguments["Input"]
-        started_at = current_timestamp()
-        execution = self._run_date(name, data, heartbeat) if machine == "daily" else self.execute(machine, name, data)
-        heartbeat()  # raises if the parent execution is being stopped
-        if execution.status == "ABORTED":
-            raise KeyboardInterrupt
-        description = {
-            "ExecutionArn": f"arn:aws:states:local:000000000000:execution:{machine}:{name}",
-            "Name": name,
-            "Input": data,
-            "StartDate": started_at,
-            "StopDate": current_timestamp(),
-            "StateMachineArn": machine,
-            "Status": execution.status,
-        }
-        if execution.status == "SUCCEEDED":
-            return {**description, "Output": execution.output}
-        raise TaskError("States.TaskFailed", json.dumps({**description, "Error": execution.error, "Cause": execution.cause}))
+        """Run a child execution: a run of dates, or the backfill of a catch-up."""
 
-    def _run_date(self, planned: str, data: dict[str, Any], heartbeat: Heartbeat) -> Execution:
-        """Run a date under its lock, with the planned name or the next free one.
+        def execute_child() -> Execution:
+            if machine == "daily":
+                execution = self._run_dates(name, arguments["Input"], heartbeat)
+            else:
+                execution = self.execute(machine, name, arguments["Input"])
+            heartbeat()  # raises if the parent execution is being stopped
+            return execution
 
-        Any exception fails only this task and is recorded, so that it does not affect other dates.
+        machine, name = arguments["StateMachineArn"], arguments["Name"]
+        return start_execution(arguments, execute_child)
+
+    def _run_dates(self, planned: str, data: dict[str, Any], heartbeat: Heartbeat) -> Execution:
+        """Run a date or a range under its locks, with the planned id or the next free one.
+
+        Any exception fails only this task and is recorded, so that it does not affect other runs.
         """
-        settings, archive, run_date = self._settings, Archive(self._settings.archive), run_date_of(planned)
-        part_of, run_id = data["part_of"], ""
-
-        def interrupt() -> None:
-            try:
-                heartbeat()
-            except Exception as stopping:
-                raise KeyboardInterrupt from stopping
-
+        settings, dates, run_ids = self._settings, list_range(planned), list[str]()
         try:
-            with DateLock(settings.archive, run_date) as lock:
-                facts = {"env": settings.env, "title": settings.title, "part_of": part_of}
-                run_id = archive.start_run(run_date, facts)
-                try:
-                    return run_day(
-                        settings,
-                        run_id,
-                        first_stage=data["first_stage"],
-                        part_of=part_of,
-                        lock=lock,
-                        heartbeat=interrupt,
-                        listener=lambda event: self._listener.on_run_event(run_id, event),
-                    )[0]
-                except (KeyboardInterrupt, Exception) as error:
-                    interrupted = isinstance(error, KeyboardInterrupt)
-                    close_failed_run(settings, run_id, INTERRUPTED_REASON if interrupted else _format_error(error))
-                    raise
+            with DateLocks(settings.archive, dates) as locks:
+                return run_planned(
+                    settings,
+                    data,
+                    locks,
+                    heartbeat=heartbeat,
+                    half_listener=self._listener.on_run_event,
+                    started=run_ids.append,
+                )
         except Exception as error:
             if not isinstance(error, DaybookError):
-                _log.exception("%s: unexpected error in Daybook or on this machine", run_id or planned)
-            if not run_id:
-                record_refusal(archive, part_of, run_date, Redactor().redact_text(_format_error(error)))
+                _log.exception("%s: unexpected error in Daybook or on this machine", (run_ids or [planned])[0])
+            if not run_ids:
+                reason = Redactor().redact_text(format_error(error))
+                for day in dates:
+                    record_refusal(Archive(settings.archive), data["part_of"], day, reason)
             kind = "Daybook.DateHeld" if isinstance(error, DateLockedError) else "Daybook.Fault"
-            raise TaskError(kind, _format_error(error)) from error
-
-
-def _format_error(error: BaseException) -> str:
-    """Return the first line of an error, with its class unless it is one of Daybook's."""
-    return first_line(str(error)) if isinstance(error, DaybookError) else f"{type(error).__name__}: {first_line(str(error))}"
+            raise TaskError(kind, format_error(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,18 @@ from random import Random
 from typing import Any, Callable, Optional
 
 import asl_local
-from asl_local import Execution, Heartbeat, StateMachine, SystemClock, TaskService, resume_execution, run_execution
+from asl_local import (
+    Execution,
+    Heartbeat,
+    StateMachine,
+    SystemClock,
+    TaskError,
+    TaskService,
+    resume_execution,
+    run_execution,
+)
 from daybook.errors import StateMachineError, UsageError
+from daybook.records.archive import current_timestamp
 from daybook.records.fingerprint import state_machine_path
 from daybook.settings import Settings, daybook_home
 from daybook.storage import describe_os_error, storage_write_error
@@ -55,6 +66,30 @@ def execute(
             clock=_InterruptibleClock(heartbeat) if heartbeat else SystemClock(),
             random=Random(),  # noqa: S311 (waits, not secrets)
         )
+
+
+def start_execution(arguments: Mapping[str, Any], execute_child: Callable[[], Execution]) -> dict[str, Any]:
+    """Execute a child execution and describe it like DescribeExecution, as ``states:startExecution.sync:2`` does.
+
+    An execution that did not succeed is the cause of ``States.TaskFailed``; an aborted one is an interrupt.
+    """
+    started_at = current_timestamp()
+    execution = execute_child()
+    if execution.status == "ABORTED":
+        raise KeyboardInterrupt
+    machine = arguments["StateMachineArn"].rpartition(":")[2]
+    description = {
+        "ExecutionArn": f"arn:aws:states:local:000000000000:execution:{machine}:{arguments['Name']}",
+        "Name": arguments["Name"],
+        "Input": arguments["Input"],
+        "StartDate": started_at,
+        "StopDate": current_timestamp(),
+        "StateMachineArn": arguments["StateMachineArn"],
+        "Status": execution.status,
+    }
+    if execution.status == "SUCCEEDED":
+        return {**description, "Output": execution.output}
+    raise TaskError("States.TaskFailed", json.dumps({**description, "Error": execution.error, "Cause": execution.cause}))
 
 
 @contextmanager

@@ -1,0 +1,100 @@
+"""Test that commands show runs over ranges and their dates, on archives that the tests write."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from daybook.records.archive import Archive
+from daybook.settings import load_settings
+from tests.cli.conftest import Call
+from tests.range_records import close_range
+from tests.sample_records import run_record
+
+FIRST, LAST = date(2025, 11, 1), date(2025, 11, 3)
+RANGE = "range-2025-11-01-2025-11-03-1"
+COST = {
+    "basis": "estimated",
+    "currency": "USD",
+    "prices": {"region": "us-east-1", "as_of": "2026-06-30"},
+    "jobs": [{"stage": "ingest", "seconds": 60, "dpu": "0.0625", "amount": "0.00100000"}],
+    "total": "0.00100000",
+}
+
+
+@pytest.fixture
+def archive(home: Path) -> Archive:
+    found = Archive(load_settings("local").archive)
+    found.start_range(FIRST, LAST, {"env": "local"})
+    close_range(found, RANGE, {"2025-11-02": ("validate", "REJECTED")}, cost=COST, env="local", title="Demo shop")
+    return found
+
+
+def test_range_is_one_line_of_the_list_of_runs(archive: Archive, call: Call) -> None:
+    run_id = archive.start_run(LAST + timedelta(days=1), {})
+    archive.write_run(run_record(run_id, started_at="2025-12-01T03:00:00.000Z", seconds=1.0))
+    code, out, _ = call("runs")
+    lines = [line.split() for line in out.splitlines()]
+    assert (code, [line[0] for line in lines]) == (0, ["run", run_id, RANGE])
+    assert lines[2][1:6] == ["1", "rejected,", "2", "succeeded", "REJECTED"]
+
+
+def test_json_of_runs_has_ranges_and_date_runs(archive: Archive, call: Call) -> None:
+    found = {each["run_id"]: each for each in json.loads(call("runs", "--json")[1])}
+    assert list(found) == [RANGE, *(f"daily-2025-11-0{number}-2" for number in (3, 2, 1))]
+    assert found[RANGE]["until"] == "2025-11-03"
+    assert found[RANGE]["dates"]["2025-11-02"] == {"run_id": "daily-2025-11-02-2", "outcome": "REJECTED"}
+    assert found["daily-2025-11-02-2"]["range_id"] == RANGE
+    assert found["daily-2025-11-01-2"]["summary"] == {"orders": 3}
+
+
+def test_range_is_shown_with_its_dates(archive: Archive, call: Call) -> None:
+    code, out, _ = call("show", RANGE)
+    assert code == 0
+    assert f"REJECTED {RANGE}, business dates 2025-11-01 to 2025-11-03" in out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["2025-11-01", "daily-2025-11-01-2", "SUCCEEDED"] in lines
+    assert "2025-11-02  daily-2025-11-02-2  REJECTED   validate came to REJECTED for 2025-11-02" in out
+    assert f"Files: {archive.store.href(f'ranges/{RANGE}')}" in out
+    assert json.loads(call("show", RANGE, "--json")[1])["until"] == "2025-11-03"
+
+
+def test_date_run_is_shown_with_its_range(archive: Archive, call: Call) -> None:
+    _, out, _ = call("show", "daily-2025-11-02-2")
+    assert f"REJECTED daily-2025-11-02-2, business date 2025-11-02, the date run of {RANGE}" in out
+    assert "This run published nothing; no earlier run of its date did." in out
+    assert f"Files: {archive.store.href(f'ranges/{RANGE}')}" in out
+
+
+def test_running_or_lost_range_is_listed(archive: Archive, call: Call) -> None:
+    archive.start_range(date(2025, 11, 5), date(2025, 11, 6), {})
+    _, out, _ = call("runs")
+    assert out.splitlines()[1].split()[:4] == ["range-2025-11-05-2025-11-06-1", "2", "failed", "FAILED"]
+
+
+def test_cost_of_a_range_is_that_of_its_dates(archive: Archive, call: Call) -> None:
+    (found,) = json.loads(call("cost", "--json")[1])["sums"]
+    assert (found["total"], found["runs"], list(found["by_date"])) == (
+        "0.00100000",
+        3,
+        ["2025-11-01", "2025-11-02", "2025-11-03"],
+    )
+
+
+def test_report_has_pages_of_a_range_and_its_dates(archive: Archive, call: Call) -> None:
+    code, out, _ = call("report")
+    runs = Path(out.strip()).parent / "runs"
+    assert code == 0
+    page = (runs / f"{RANGE}.html").read_text()
+    assert '<a href="daily-2025-11-02-2.html">daily-2025-11-02-2</a>' in page
+    assert "validate came to REJECTED for 2025-11-02" in page
+    date_page = (runs / "daily-2025-11-01-2.html").read_text()
+    assert f'<a href="{RANGE}.html">{RANGE}</a>' in date_page
+    for text in (page, date_page):
+        links = [each.split('"')[0] for each in text.split('href="')[1:]]
+        archived = [each for each in links if each.endswith((".ipynb", ".json", ".html")) and "archive" in each]
+        assert archived
+        assert all((runs / each).resolve().is_file() for each in archived), archived
