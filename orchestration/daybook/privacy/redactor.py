@@ -43,9 +43,9 @@ _FORMAT_KEYS = ("kernelspec", "language_info", "tags", "output_type", "name", "e
 _TRUSTED_KEYS = frozenset(
     re.findall(
         r"\w+",
-        "record schema_version run_id run_date env source title currency stage attempt outcome permanent started_at ended_at "
-        "seconds usual_seconds rows peak_memory_bytes tables_read tables_written code state_machine engine python notebook "
-        "html redactions fingerprint packages cost requests phases table_seconds",
+        "record schema_version run_id run_date until range_id halves env source title currency stage attempt outcome permanent "
+        "started_at ended_at seconds usual_seconds rows peak_memory_bytes tables_read tables_written code state_machine engine "
+        "python notebook html redactions fingerprint packages cost requests phases table_seconds",
     )
 )
 """Keys of a record whose values are Daybook's own. They are never personal, and readers rely on them."""
@@ -177,6 +177,8 @@ class Redactor:
         for key, value in record.items():
             if key == "stages":
                 clean[key] = [self._redact_record_fields(each) for each in value]
+            elif key == "dates" and value:
+                clean[key] = {day: self._redact_record_fields(each) for day, each in value.items()}
             elif key == "failure" and value:
                 # The exception's class and the cell's first line are source code.
                 code = {name: self.redact_source(value[name]) for name in ("exception", "source") if value.get(name)}
@@ -266,7 +268,10 @@ def withhold_free_text(record: dict[str, Any], error: Exception) -> dict[str, An
     kept = {key: record[key] if key in _TRUSTED_KEYS else None for key in record}
     kept.update(withheld=type(error).__name__, reasons=[f"{reason}."] if record["reasons"] else [])
     if record["record"] == "run":
-        return {**kept, "stages": record["stages"]}  # Their free text was searched or withheld earlier.
+        dates = {"dates": record["dates"]} if "dates" in record else {}
+        return {**kept, **dates, "stages": record["stages"]}  # Their free text was searched or withheld earlier.
+    if "dates" in record:
+        kept["dates"] = {day: _withhold_date(each, reason) for day, each in record["dates"].items()}
     details = record["details"]
     kept.update(parameters={}, inputs=[], details={})
     if "run_outcome" in details:
@@ -277,16 +282,31 @@ def withhold_free_text(record: dict[str, Any], error: Exception) -> dict[str, An
             "message": {"subject": subject, "body": f"{subject}\nThe reasons are {reason}."},
         }
     if record["failure"]:
-        exception = record["failure"]["exception"]
-        kept["failure"] = {
-            "index": record["failure"].get("index"),
-            "cell": record["failure"]["cell"],
-            "source": None,
-            "exception": exception if exception and exception.isidentifier() else None,
-            "message": reason,
-            "permanent": record["failure"].get("permanent", False),
-        }
+        kept["failure"] = _withhold_failure(record["failure"], reason)
     return kept
+
+
+def _withhold_date(result: dict[str, Any], reason: str) -> dict[str, Any]:
+    """Return what a stage did for a date of a range, without free text."""
+    kept = {key: result[key] for key in ("outcome", "rows") if key in result}
+    failure = result.get("failure")
+    return {
+        **kept,
+        **({"reasons": [f"{reason}."]} if result.get("reasons") else {}),
+        **({"failure": _withhold_failure(failure, reason)} if failure else {}),
+    }
+
+
+def _withhold_failure(failure: dict[str, Any], reason: str) -> dict[str, Any]:
+    exception = failure.get("exception")
+    return {
+        "index": failure.get("index"),
+        "cell": failure.get("cell"),
+        "source": None,
+        "exception": exception if exception and exception.isidentifier() else None,
+        "message": reason,
+        "permanent": failure.get("permanent", False),
+    }
 
 
 def _merge_hits(hits: list[Hit]) -> Iterator[Hit]:
