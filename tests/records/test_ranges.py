@@ -299,6 +299,19 @@ def test_fault_of_a_stage_concerns_dates_that_had_not_ended() -> None:
     assert [each.outcome for each in outcomes.values()] == ["FAILED", "REJECTED", "FAILED"]
 
 
+def test_slice_has_details_that_hold_for_each_date() -> None:
+    results = {day: {"outcome": "SUCCEEDED", "details": {"warnings": [day]}} for day in DAYS}
+    details = {"snapshot": {"silver.orders": 4}, "raw_reads": [{"reason": "a check"}], "warnings": DAYS}
+    whole = attempt_record("aggregate", run_id=RANGE, details=details, dates=results)
+    found = slice_attempt(whole, FIRST)
+    assert found is not None
+    assert found.details.to_json() == {
+        "warnings": ["2025-11-01"],
+        "snapshot": {"silver.orders": 4},
+        "raw_reads": [{"reason": "a check"}],
+    }
+
+
 def test_retry_after_a_fault_decides_the_outcome() -> None:
     fault = attempt_record("ingest", "FAILED", run_id=RANGE, failure={"exception": "LakeError", "message": "conflict"})
     attempts = [

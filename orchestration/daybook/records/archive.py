@@ -496,7 +496,8 @@ class Archive:
         for name in _list_closing_names(files):
             if name not in found:
                 whole = self.read(RunRecord, f"{self.folder(str(range_id))}/{name}")
-                found[name] = build_date_records(whole)[run_date_of(run_id).isoformat()]
+                own = build_date_records(whole).get(run_date_of(run_id).isoformat())
+                found.update({name: own} if own else {})
         return [found[name] for name in _list_closing_names(found)], files
 
     def read_rollback(self, run_id: str, names: Optional[Collection[str]] = None) -> Optional[RollbackRecord]:
