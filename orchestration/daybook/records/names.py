@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import Literal
 
 from daybook.errors import UsageError
@@ -74,6 +74,12 @@ def range_of(run_id: str) -> tuple[date, date]:
         f"{run_id!r} is not a run's name; they look like daily-2025-11-30-1, or range-2025-11-01-2025-11-30-1 for a range of "
         "dates, and `daybook runs` lists them."
     )
+
+
+def dates_of(run_id: str) -> list[date]:
+    """Return all business dates of a run, ascending. Raises ``UsageError`` as ``range_of``."""
+    first, last = range_of(run_id)
+    return [first + timedelta(days=each) for each in range((last - first).days + 1)]
 
 
 def is_range_id(run_id: str) -> bool:
