@@ -113,6 +113,11 @@ def test_other_texts_are_not_range_ids(run_id):
     )
 
 
+def test_dates_of_a_run_are_all_of_its_range():
+    assert list_range("daily-2025-11-30-2") == [date(2025, 11, 30)]
+    assert list_range("range-2025-11-29-2025-12-01-1") == [date(2025, 11, 29), date(2025, 11, 30), date(2025, 12, 1)]
+
+
 def test_range_is_not_a_run_of_one_date():
     with pytest.raises(UsageError, match="is not a run's name"):
         run_date_of("range-2025-11-01-2025-11-30-1")
