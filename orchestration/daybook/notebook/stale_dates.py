@@ -80,11 +80,6 @@ def _read_notes(stage: Stage, run_dates: Iterable[date]) -> list[StaleNote]:
     return [StaleNote(*row) for row in rows]
 
 
-def list_stale_dates(stage: Stage) -> set[date]:
-    """Return the dates that this run has to compute again."""
-    return {note.stale_date for note in read_stale_notes(stage)}
-
-
 def clear_stale_notes(lake: Lake, names: Iterable[str]) -> None:
     """Remove notes whose dates are published; notes that are already gone are ignored."""
     lake.delete_rows(STALE_DATES, "note", sorted(names))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 from functools import partial
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ from daybook.contracts.canonical import business_date_instant, business_date_tab
 from daybook.contracts.model import LANDED_ON, VERSION_AT
 from daybook.errors import SourceError, SqlError
 from daybook.lake.merge import merge
-from daybook.notebook.affected_dates import StaleDateTracker
+from daybook.notebook.affected_dates import DatePair, StaleDateTracker
 from daybook.notebook.context import Stage
 from daybook.notebook.conversions import find_raising_value, find_unconvertible_values
 from daybook.notebook.derived_columns import add_derived_columns, update_derived_columns
@@ -130,20 +129,20 @@ def merge_silver(stage: Stage) -> Listing:
         stage.lake.compact(contract.full_name)
     merged = [(name, rows[name], *each.values()) for name, each in counts.items()]
     stage.details["merged"] = {name: dict(zip(("rows", "inserted", "updated", "deleted"), rest)) for name, *rest in merged}
-    stage.details["stale_dates"] = [day.isoformat() for day in stale]
+    stage.details["stale_dates"] = sorted({day.isoformat() for _, day in stale})
     stage.succeed(rows_in=read, rows_out=sum(rows.values()))
     return Listing(["table", "rows", "inserted", "updated", "deleted"], merged)
 
 
-def merge_new_rows(stage: Stage, contracts: Sequence[Table]) -> tuple[dict[str, dict[str, int]], list[date]]:
-    """Merge ``new.<table>`` into each silver table as the rows of the business date, and bring derived columns up to date.
+def merge_new_rows(stage: Stage, contracts: Sequence[Table]) -> tuple[dict[str, dict[str, int]], set[DatePair]]:
+    """Merge ``new.<table>`` into each silver table as the rows of its dates, and bring derived columns up to date.
 
     Returns
     -------
     dict
         By table, the numbers of rows inserted, updated and deleted.
-    list of date
-        The business dates whose gold the next run of this date has to compute; they are noted.
+    set of DatePair
+        The business dates whose gold the next runs of the dates have to compute; they are noted.
     """
     # A stored table that cannot take the columns of its contract stops the merge of all tables, too.
     for contract in contracts:
@@ -158,7 +157,7 @@ def merge_new_rows(stage: Stage, contracts: Sequence[Table]) -> tuple[dict[str, 
             stage.lake,
             contract,
             add_derived_columns(stage, contract),
-            landed_on=stage.run_date,
+            dates=stage.dates,
             group=merge_group(stage.source, contract.name),
             before=partial(tracker.note, contract),
             database=stage.engine.connection,
