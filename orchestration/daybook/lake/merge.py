@@ -255,7 +255,7 @@ class _Merge:
         self._held = self._load_table("held", rows, self._schema.names, self._key_filter(rows, names), f"WHERE {condition}")
 
     def load_restored_rows(self) -> int:
-        """Load all versions of the withdrawn keys, and the newest as ``merging.restored``; return the version of their table."""
+        """Load all versions of the withdrawn keys, and the newest as ``merging.restored``; return their table's version."""
         table = _versions_table(self._contract)
         stored = self._lake.dataset(table)
         if stored is None:
