@@ -99,7 +99,7 @@ def add_day(root: Path, rows: dict[str, pa.Table], back: int) -> None:
     mark_stale_dates(lake, [day], under=day)
     for name, contract in contracts.items():
         if name.startswith("silver."):
-            merge(lake, contract, shifted[name].select(contract.columns).cast(contract.arrow_schema), landed_on=day)
+            merge(lake, contract, shifted[name].select(contract.columns).cast(contract.arrow_schema), dates=[day])
             lake.compact(name)
     lake.replace_date(LANDED_DATES, pa.table({"orders": pa.array([500], pa.int64())}), day)
     for name, contract in contracts.items():

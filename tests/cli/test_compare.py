@@ -32,8 +32,8 @@ def published(home: Path) -> Lake:
     """Return a lake with three dates of gold, and two products that landed on the first two."""
     lake = run("daily-2025-11-01-1")
     publish(lake, PAYMENTS, payments((FIRST, "1.10"), (SECOND, "2.20"), (THIRD, "3.30")), [FIRST, SECOND, THIRD])
-    merge(lake, PRODUCTS, products(FIRST, Version("p1", "Lamp", 1), Version("p2", "Sofa", 1)), landed_on=FIRST)
-    merge(lake, PRODUCTS, products(SECOND, Version("p2", "Sofa bed", 30)), landed_on=SECOND)
+    merge(lake, PRODUCTS, products(FIRST, Version("p1", "Lamp", 1), Version("p2", "Sofa", 1)), dates=[FIRST])
+    merge(lake, PRODUCTS, products(SECOND, Version("p2", "Sofa bed", 30)), dates=[SECOND])
     return lake
 
 
@@ -47,10 +47,10 @@ def copy(published: Lake) -> Lake:
     """Return a development copy that computed the second date with another amount and renamed the product that landed on it."""
     lake = Lake(published.root, development=development_user())
     publish(lake, PAYMENTS, payments((SECOND, "2.25")), [SECOND])
-    merge(lake, PRODUCTS, products(SECOND, Version("p2", "Bed", 30)), landed_on=SECOND)
+    merge(lake, PRODUCTS, products(SECOND, Version("p2", "Bed", 30)), dates=[SECOND])
     # Later runs publish what the copy has not computed.
     publish(run("daily-2025-11-03-1"), PAYMENTS, payments((THIRD, "9.90")), [THIRD])
-    merge(run("daily-2025-11-03-1"), PRODUCTS, products(THIRD, Version("p3", "Rug", 50)), landed_on=THIRD)
+    merge(run("daily-2025-11-03-1"), PRODUCTS, products(THIRD, Version("p3", "Rug", 50)), dates=[THIRD])
     return lake
 
 
@@ -92,7 +92,7 @@ def test_copy_is_compared_for_its_dates_only(copy: Lake, call: Call) -> None:
 
 
 def test_key_that_landed_again_on_another_date_is_paired(copy: Lake, call: Call) -> None:
-    merge(run("daily-2025-11-03-2"), PRODUCTS, products(THIRD, Version("p2", "Sofa", 60)), landed_on=THIRD)
+    merge(run("daily-2025-11-03-2"), PRODUCTS, products(THIRD, Version("p2", "Sofa", 60)), dates=[THIRD])
     found = read_json(call, "--table", SILVER)
     assert tables_of(found) == {SILVER: (1, 1, 0, 0, 1)}
 
@@ -246,7 +246,7 @@ def test_page_is_one_file_without_resources(copy: Lake, call: Call, tmp_path: Pa
 
 def test_pseudonyms_are_shortened_everywhere(published: Lake, call: Call, tmp_path: Path) -> None:
     copy = Lake(published.root, development=development_user())
-    merge(copy, CUSTOMERS, customers(SECOND, PSEUDONYM, "not a pseudonym", city="Graz"), landed_on=SECOND)
+    merge(copy, CUSTOMERS, customers(SECOND, PSEUDONYM, "not a pseudonym", city="Graz"), dates=[SECOND])
     page = tmp_path / "comparison.html"
     printed = call("compare", "--html", str(page))[1] + call("compare", "--json")[1] + page.read_text(encoding="utf-8")
     assert "012345…" in printed

@@ -33,7 +33,7 @@ WRITES: dict[str, Callable[[Lake], Any]] = {
     "bronze.sales": lambda lake: lake.replace_date("bronze.sales", landing_rows(*MANY), FIRST),
     "control.releases": lambda lake: lake.append("control.releases", landing_rows(*MANY), SECOND),
     "silver.products": lambda lake: merge(
-        lake, PRODUCTS, products(SECOND, *(Version(f"P{text}", text, 20) for text in MANY)), landed_on=SECOND
+        lake, PRODUCTS, products(SECOND, *(Version(f"P{text}", text, 20) for text in MANY)), dates=[SECOND]
     ),
     "silver.customers": lambda lake: lake.update_column(
         CUSTOMERS,
@@ -55,8 +55,8 @@ def filled(disks: Any, tmp_path: Path) -> tuple[Any, Lake]:
     lake = Lake(str(disk.path / "lake"), run_id="daily-2025-11-01-1")
     lake.replace_date("bronze.sales", landing_rows("before"), FIRST)
     lake.append("control.releases", landing_rows("before"), FIRST)
-    merge(lake, PRODUCTS, products(FIRST, Version("P1", "before", 1)), landed_on=FIRST)
-    merge(lake, CUSTOMERS, customers(FIRST, "a", first=FIRST), landed_on=FIRST)
+    merge(lake, PRODUCTS, products(FIRST, Version("P1", "before", 1)), dates=[FIRST])
+    merge(lake, CUSTOMERS, customers(FIRST, "a", first=FIRST), dates=[FIRST])
     publish(lake, PAYMENTS, payments((FIRST, "1")), [FIRST])
     lake.write_candidate("candidate.payment_mix", landing_rows("before"))
     return disk, Lake(lake.root, run_id="daily-2025-11-02-1")

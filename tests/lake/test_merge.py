@@ -34,62 +34,62 @@ def killed(*_: Any) -> NoReturn:
 
 
 def test_merge_counts_what_it_did(lake: Lake) -> None:
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1)), landed_on=FIRST)
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1)), dates=[FIRST])
     again = products(FIRST, Version("a", "Ant II", 2), Version("c", "Cat", 1))
-    assert merge(lake, PRODUCTS, again, landed_on=FIRST) == {"inserted": 1, "updated": 1, "deleted": 1}
+    assert merge(lake, PRODUCTS, again, dates=[FIRST]) == {"inserted": 1, "updated": 1, "deleted": 1}
 
 
 def test_newest_version_of_a_row_wins_whichever_lands_last(lake: Lake) -> None:
-    merge(lake, PRODUCTS, products(SECOND, Version("a", "new", 9)), landed_on=SECOND)
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "old", 1)), landed_on=FIRST)
+    merge(lake, PRODUCTS, products(SECOND, Version("a", "new", 9)), dates=[SECOND])
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "old", 1)), dates=[FIRST])
     assert read_rows(lake, "silver.products", "name", "landed_on") == [("new", SECOND)]
 
 
 def test_of_equal_versions_that_of_the_later_date_wins(lake: Lake) -> None:
     for day in (SECOND, FIRST):
-        merge(lake, PRODUCTS, products(day, Version("a", f"of {day}", 5)), landed_on=day)
+        merge(lake, PRODUCTS, products(day, Version("a", f"of {day}", 5)), dates=[day])
     assert read_rows(lake, "silver.products", "name", "landed_on") == [(f"of {SECOND}", SECOND)]
 
 
 def test_date_landed_again_corrected_replaces_what_it_brought(lake: Lake) -> None:
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1)), landed_on=FIRST)
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "Aunt", 1)), landed_on=FIRST)
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1)), dates=[FIRST])
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "Aunt", 1)), dates=[FIRST])
     assert read_rows(lake, "silver.products", "product_id", "name") == [("a", "Aunt")]
 
 
 def test_corrected_date_leaves_what_other_dates_brought(lake: Lake) -> None:
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), landed_on=FIRST)
-    merge(lake, PRODUCTS, products(SECOND, Version("b", "Bee", 1)), landed_on=SECOND)
-    merge(lake, PRODUCTS, products(SECOND), landed_on=SECOND)
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), dates=[FIRST])
+    merge(lake, PRODUCTS, products(SECOND, Version("b", "Bee", 1)), dates=[SECOND])
+    merge(lake, PRODUCTS, products(SECOND), dates=[SECOND])
     assert read_rows(lake, "silver.products", "product_id") == [("a",)]
 
 
 def test_unchanged_merge_makes_no_new_version(lake: Lake) -> None:
     rows = products(FIRST, Version("a", "Ant", 1))
-    merge(lake, PRODUCTS, rows, landed_on=FIRST)
+    merge(lake, PRODUCTS, rows, dates=[FIRST])
     before = lake.version("silver.products")
-    assert merge(lake, PRODUCTS, rows, landed_on=FIRST) == {"inserted": 0, "updated": 0, "deleted": 0}
+    assert merge(lake, PRODUCTS, rows, dates=[FIRST]) == {"inserted": 0, "updated": 0, "deleted": 0}
     assert lake.version("silver.products") == before
 
 
 def test_value_that_becomes_null_is_a_change(lake: Lake) -> None:
-    merge(lake, CUSTOMERS, customers(FIRST, "a", city="Ulm"), landed_on=FIRST)
-    assert merge(lake, CUSTOMERS, customers(FIRST, "a", city=None), landed_on=FIRST)["updated"] == 1
+    merge(lake, CUSTOMERS, customers(FIRST, "a", city="Ulm"), dates=[FIRST])
+    assert merge(lake, CUSTOMERS, customers(FIRST, "a", city=None), dates=[FIRST])["updated"] == 1
     assert read_rows(lake, "silver.customers", "city") == [(None,)]
 
 
 def test_merge_leaves_the_first_order_date_alone(lake: Lake) -> None:
-    merge(lake, CUSTOMERS, customers(FIRST, "a"), landed_on=FIRST)
+    merge(lake, CUSTOMERS, customers(FIRST, "a"), dates=[FIRST])
     lake.update_column(CUSTOMERS, customers(FIRST, "a", first=FIRST), "first_order_date")
-    merge(lake, CUSTOMERS, customers(SECOND, "a", city="Ulm", first=SECOND), landed_on=SECOND)
+    merge(lake, CUSTOMERS, customers(SECOND, "a", city="Ulm", first=SECOND), dates=[SECOND])
     assert read_rows(lake, "silver.customers", "city", "first_order_date") == [("Ulm", FIRST)]
 
 
 def test_new_customers_get_their_first_order_date(lake: Lake) -> None:
-    merge(lake, CUSTOMERS, customers(FIRST, "a", "b", first=FIRST), landed_on=FIRST)
+    merge(lake, CUSTOMERS, customers(FIRST, "a", "b", first=FIRST), dates=[FIRST])
     assert read_rows(lake, "silver.customers", "customer_key", "first_order_date") == [("a", FIRST), ("b", FIRST)]
     rows = customers(SECOND, "a", "c", city="Ulm", first=SECOND)
-    assert merge(lake, CUSTOMERS, rows, landed_on=SECOND) == {"inserted": 1, "updated": 1, "deleted": 0}
+    assert merge(lake, CUSTOMERS, rows, dates=[SECOND]) == {"inserted": 1, "updated": 1, "deleted": 0}
     assert read_rows(lake, "silver.customers", "customer_key", "city", "first_order_date") == [
         ("a", "Ulm", FIRST),
         ("b", None, FIRST),
@@ -103,7 +103,7 @@ def test_threads_that_merge_different_dates_lose_nothing(root: str, waits: list[
 
     def merge_day(day: date) -> dict[str, int]:
         rows = products(day, Version("shared", f"of {day}", day.day), Version(f"{day}", "own", 1))
-        return merge(Lake(root), PRODUCTS, rows, landed_on=day)
+        return merge(Lake(root), PRODUCTS, rows, dates=[day])
 
     with ThreadPoolExecutor(len(days)) as pool:
         list(pool.map(merge_day, days))
@@ -115,52 +115,52 @@ def test_threads_that_merge_different_dates_lose_nothing(root: str, waits: list[
 
 
 def test_withdrawn_row_restores_the_superseded_version(lake: Lake) -> None:
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1)), landed_on=FIRST)
-    merge(lake, PRODUCTS, products(SECOND, Version("a", "second", 2)), landed_on=SECOND)
-    merge(lake, PRODUCTS, products(THIRD, Version("a", "third", 3)), landed_on=THIRD)
-    assert merge(lake, PRODUCTS, products(THIRD), landed_on=THIRD)["updated"] == 1
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1)), dates=[FIRST])
+    merge(lake, PRODUCTS, products(SECOND, Version("a", "second", 2)), dates=[SECOND])
+    merge(lake, PRODUCTS, products(THIRD, Version("a", "third", 3)), dates=[THIRD])
+    assert merge(lake, PRODUCTS, products(THIRD), dates=[THIRD])["updated"] == 1
     assert read_rows(lake, "silver.products", "name", "landed_on") == [("second", SECOND)]
 
 
 def test_older_version_of_a_date_restores_other_dates_rows(lake: Lake) -> None:
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 5)), landed_on=FIRST)
-    merge(lake, PRODUCTS, products(SECOND, Version("a", "by mistake", 9)), landed_on=SECOND)
-    merge(lake, PRODUCTS, products(SECOND, Version("a", "as it is", 2)), landed_on=SECOND)
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 5)), dates=[FIRST])
+    merge(lake, PRODUCTS, products(SECOND, Version("a", "by mistake", 9)), dates=[SECOND])
+    merge(lake, PRODUCTS, products(SECOND, Version("a", "as it is", 2)), dates=[SECOND])
     assert read_rows(lake, "silver.products", "name", "landed_on") == [("first", FIRST)]
 
 
 def test_row_brought_again_after_it_was_withdrawn_counts_again(lake: Lake) -> None:
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1)), landed_on=FIRST)
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1)), dates=[FIRST])
     for rows in (products(SECOND, Version("a", "second", 2)), products(SECOND), products(SECOND, Version("a", "second", 2))):
-        merge(lake, PRODUCTS, rows, landed_on=SECOND)
+        merge(lake, PRODUCTS, rows, dates=[SECOND])
     assert read_rows(lake, "silver.products", "name") == [("second",)]
 
 
 def test_retry_finds_rows_withdrawn_before_a_crash(lake: Lake, monkeypatch: Any) -> None:
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1)), landed_on=FIRST)
-    merge(lake, PRODUCTS, products(SECOND, Version("a", "second", 2)), landed_on=SECOND)
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1)), dates=[FIRST])
+    merge(lake, PRODUCTS, products(SECOND, Version("a", "second", 2)), dates=[SECOND])
     with monkeypatch.context() as patch:
         patch.setattr(merging, "_commit_changes", killed)
         with pytest.raises(KeyboardInterrupt):
-            merge(lake, PRODUCTS, products(SECOND), landed_on=SECOND)
+            merge(lake, PRODUCTS, products(SECOND), dates=[SECOND])
     assert read_rows(lake, "silver.products", "name") == [("second",)]
-    merge(lake, PRODUCTS, products(SECOND), landed_on=SECOND)
+    merge(lake, PRODUCTS, products(SECOND), dates=[SECOND])
     assert read_rows(lake, "silver.products", "name") == [("first",)]
 
 
 def test_withdrawal_finds_a_concurrently_kept_version(lake: Lake, monkeypatch: Any) -> None:
     """The other date finds the row still newer than its own, and leaves it: the withdrawing one has to look again."""
-    merge(lake, PRODUCTS, products(SECOND, Version("a", "second", 2)), landed_on=SECOND)
+    merge(lake, PRODUCTS, products(SECOND, Version("a", "second", 2)), dates=[SECOND])
     write = merging._commit_changes
 
     def after_another(*args: Any) -> None:
         monkeypatch.setattr(merging, "_commit_changes", write)
-        counts = merge(Lake(lake.root), PRODUCTS, products(FIRST, Version("a", "first", 1)), landed_on=FIRST)
+        counts = merge(Lake(lake.root), PRODUCTS, products(FIRST, Version("a", "first", 1)), dates=[FIRST])
         assert counts == {"inserted": 0, "updated": 0, "deleted": 0}
         write(*args)
 
     monkeypatch.setattr(merging, "_commit_changes", after_another)
-    merge(lake, PRODUCTS, products(SECOND), landed_on=SECOND)
+    merge(lake, PRODUCTS, products(SECOND), dates=[SECOND])
     assert read_rows(lake, "silver.products", "name") == [("first",)]
 
 
@@ -170,11 +170,11 @@ def test_concurrent_new_row_is_found_by_the_second_date(lake: Lake, monkeypatch:
 
     def after_another(*args: Any) -> None:
         monkeypatch.setattr(merging, "_commit_changes", write)
-        merge(Lake(lake.root), PRODUCTS, products(SECOND, Version("a", "second", 2)), landed_on=SECOND)
+        merge(Lake(lake.root), PRODUCTS, products(SECOND, Version("a", "second", 2)), dates=[SECOND])
         write(*args)
 
     monkeypatch.setattr(merging, "_commit_changes", after_another)
-    counts = merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1), Version("b", "Bee", 1)), landed_on=FIRST)
+    counts = merge(lake, PRODUCTS, products(FIRST, Version("a", "first", 1), Version("b", "Bee", 1)), dates=[FIRST])
     assert counts == {"inserted": 1, "updated": 0, "deleted": 0}
     assert read_rows(lake, "silver.products", "name") == [("Bee",), ("second",)]
 
@@ -182,10 +182,10 @@ def test_concurrent_new_row_is_found_by_the_second_date(lake: Lake, monkeypatch:
 def test_before_a_commit_one_is_told_exactly_what_it_replaces(lake: Lake) -> None:
     told: list[RowChanges] = []
     rows = products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1), Version("c", "Cat", 1))
-    merge(lake, PRODUCTS, rows, landed_on=FIRST, before=told.append)
+    merge(lake, PRODUCTS, rows, dates=[FIRST], before=told.append)
     again = products(FIRST, Version("a", "Aunt", 1), Version("b", "Bee", 1), Version("d", "Dog", 1))
-    merge(lake, PRODUCTS, again, landed_on=FIRST, before=told.append)
-    merge(lake, PRODUCTS, again, landed_on=FIRST, before=told.append)
+    merge(lake, PRODUCTS, again, dates=[FIRST], before=told.append)
+    merge(lake, PRODUCTS, again, dates=[FIRST], before=told.append)
     _, second = told
     assert sorted(read(second, second.before_sql)["name"].to_pylist()) == ["Ant", "Cat"]
     assert sorted(read(second, second.after_sql)["name"].to_pylist()) == ["Aunt", "Dog"]
@@ -193,9 +193,9 @@ def test_before_a_commit_one_is_told_exactly_what_it_replaces(lake: Lake) -> Non
 
 
 def test_rows_of_a_key_of_two_columns_are_kept_apart(lake: Lake) -> None:
-    merge(lake, ITEMS, lines(FIRST, Lines("o", 1, "ab")), landed_on=FIRST)
-    merge(lake, ITEMS, lines(SECOND, Lines("o", 2, "-cd")), landed_on=SECOND)
-    merge(lake, ITEMS, lines(SECOND, Lines("o", 2, "--d")), landed_on=SECOND)
+    merge(lake, ITEMS, lines(FIRST, Lines("o", 1, "ab")), dates=[FIRST])
+    merge(lake, ITEMS, lines(SECOND, Lines("o", 2, "-cd")), dates=[SECOND])
+    merge(lake, ITEMS, lines(SECOND, Lines("o", 2, "--d")), dates=[SECOND])
     assert read_rows(lake, "silver.order_items", "line_number", "product_id") == [(1, "a"), (2, "b"), (3, "d")]
 
 
@@ -231,7 +231,7 @@ def lines(day: date, *orders: Lines) -> pa.Table:
 
 
 def merged(lake: Lake, day: date, *orders: Lines, **named: Any) -> dict[str, int]:
-    return merge(lake, ITEMS, lines(day, *orders), landed_on=day, group=BY_ORDER, **named)
+    return merge(lake, ITEMS, lines(day, *orders), dates=[day], group=BY_ORDER, **named)
 
 
 def ordered(lake: Lake) -> dict[str, str]:
@@ -280,14 +280,14 @@ def test_unchanged_group_makes_no_new_version(lake: Lake) -> None:
 
 def test_groups_within_an_order_are_replaced_apart(lake: Lake) -> None:
     group = ("order_id", "product_id")
-    merge(lake, ITEMS, lines(FIRST, Lines("o", 1, "aaab")), landed_on=FIRST, group=group)
-    merge(lake, ITEMS, lines(SECOND, Lines("o", 1, "-a")), landed_on=SECOND, group=group)
+    merge(lake, ITEMS, lines(FIRST, Lines("o", 1, "aaab")), dates=[FIRST], group=group)
+    merge(lake, ITEMS, lines(SECOND, Lines("o", 1, "-a")), dates=[SECOND], group=group)
     assert ordered(lake) == {"o": "ab"}
 
 
 def test_rows_merged_by_key_before_are_replaced_by_group(lake: Lake) -> None:
-    merge(lake, ITEMS, lines(FIRST, Lines("o", 1, "--ab")), landed_on=FIRST)
-    merge(lake, ITEMS, lines(SECOND, Lines("o", 1, "----ab")), landed_on=SECOND)
+    merge(lake, ITEMS, lines(FIRST, Lines("o", 1, "--ab")), dates=[FIRST])
+    merge(lake, ITEMS, lines(SECOND, Lines("o", 1, "----ab")), dates=[SECOND])
     merged(lake, SECOND, Lines("o", 1, "ab"))
     assert read_rows(lake, "silver.order_items", "line_number", "product_id") == [(1, "a"), (2, "b")]
 
@@ -404,7 +404,7 @@ def test_any_order_and_interleaving_leave_the_newest_rows(
     tmp_path_factory: pytest.TempPathFactory, waits: list[float], history: list[Delivery]
 ) -> None:
     root = str(tmp_path_factory.mktemp("lake"))
-    merge_all(root, history, lambda lake, it: merge(lake, PRODUCTS, products(it.day, *it.versions), landed_on=it.day))
+    merge_all(root, history, lambda lake, it: merge(lake, PRODUCTS, products(it.day, *it.versions), dates=[it.day]))
     last = {each.day: each.versions for each in history}
     newest: dict[str, tuple[int, date, str]] = {}
     for day in sorted(last):
@@ -432,10 +432,10 @@ def test_exports_in_any_order_leave_each_orders_newest_lines(
 
 def test_merge_reads_no_file_whose_keys_lie_elsewhere(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     for day, key in ((FIRST, "a"), (SECOND, "k"), (THIRD, "t")):
-        merge(lake, PRODUCTS, products(day, Version(key, "Old", 1)), landed_on=day)
+        merge(lake, PRODUCTS, products(day, Version(key, "Old", 1)), dates=[day])
     execute, counted = TableMerger.execute, []
     monkeypatch.setattr(TableMerger, "execute", lambda self: counted.append(execute(self)))
-    merge(lake, PRODUCTS, products(THIRD, Version("t", "New", 2), Version("u", "Other", 2)), landed_on=THIRD)
+    merge(lake, PRODUCTS, products(THIRD, Version("t", "New", 2), Version("u", "Other", 2)), dates=[THIRD])
     (found,) = counted
     assert (found["num_target_files_scanned"], found["num_target_files_skipped_during_scan"]) == (1, 2)
     names = [("a", "Old"), ("k", "Old"), ("t", "New"), ("u", "Other")]
@@ -446,7 +446,7 @@ def test_merge_reads_no_file_whose_keys_lie_elsewhere(lake: Lake, monkeypatch: p
 
 
 def test_conflicting_commit_is_retried_on_the_newest_version(lake: Lake, waits: list[float], monkeypatch: Any) -> None:
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), landed_on=FIRST)
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), dates=[FIRST])
     build = DeltaTable.merge
     tries = itertools.count(1)
 
@@ -459,7 +459,7 @@ def test_conflicting_commit_is_retried_on_the_newest_version(lake: Lake, waits: 
 
     monkeypatch.setattr(DeltaTable, "merge", raced)
     rows = products(SECOND, Version("a", "Aunt", 2), Version("c", "Old cat", 0))
-    merge(lake, PRODUCTS, rows, landed_on=SECOND)
+    merge(lake, PRODUCTS, rows, dates=[SECOND])
     assert next(tries) == 3
     assert read_rows(lake, "silver.products", "product_id", "name") == [("a", "Aunt"), ("c", "Cat")]
     assert len(waits) == 1
@@ -472,5 +472,5 @@ def test_columns_of_a_contract_can_be_named_new_and_old(lake: Lake) -> None:
     contract = type(PRODUCTS).model_construct(**{**values, "name": "things", "properties": renamed})
     for day, name in ((FIRST, "a"), (SECOND, "b")):
         rows = products(day, Version("p", name, 1)).rename_columns(contract.arrow_schema.names)
-        merge(lake, contract, rows, landed_on=day)
+        merge(lake, contract, rows, dates=[day])
     assert read_rows(lake, "silver.things", "product_id", "new") == [("p", "b")]

@@ -77,8 +77,8 @@ def columns(lake: Lake, table: str) -> list[str]:
 @pytest.fixture
 def filled(lake: Lake) -> Lake:
     """Return a lake with two dates of products in silver and versions."""
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1)), landed_on=FIRST)
-    merge(lake, PRODUCTS, products(SECOND, Version("b", "Bee II", 2)), landed_on=SECOND)
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1), Version("b", "Bee", 1)), dates=[FIRST])
+    merge(lake, PRODUCTS, products(SECOND, Version("b", "Bee II", 2)), dates=[SECOND])
     return lake
 
 
@@ -86,10 +86,10 @@ def filled(lake: Lake) -> Lake:
 
 
 def test_new_column_is_null_until_the_date_is_merged_again(filled: Lake) -> None:
-    merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3)), landed_on=THIRD)
+    merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3)), dates=[THIRD])
     assert read_rows(filled, "silver.products", "name") == [("Ant",), ("Bee II",), ("Cat",)]
     assert dict(zip(*rows_of(filled, "product_id", "brand"))) == {"a": None, "b": None, "c": "Acme"}
-    merge(filled, BRANDED, branded(SECOND, "Busy", Version("b", "Bee II", 2)), landed_on=SECOND)
+    merge(filled, BRANDED, branded(SECOND, "Busy", Version("b", "Bee II", 2)), dates=[SECOND])
     assert dict(zip(*rows_of(filled, "product_id", "brand"))) == {"a": None, "b": "Busy", "c": "Acme"}
 
 
@@ -99,14 +99,14 @@ def rows_of(lake: Lake, *names: str) -> list[list[Any]]:
 
 
 def test_restored_version_has_null_in_a_new_column(filled: Lake) -> None:
-    merge(filled, BRANDED, branded(SECOND, "Busy"), landed_on=SECOND)
+    merge(filled, BRANDED, branded(SECOND, "Busy"), dates=[SECOND])
     assert sorted(zip(*rows_of(filled, "product_id", "name", "brand"))) == [("a", "Ant", None), ("b", "Bee", None)]
 
 
 def test_merging_again_adds_the_column_only(filled: Lake) -> None:
     rows = branded(SECOND, "", Version("b", "Bee II", 2))
     rows = rows.set_column(2, "brand", pa.array([None], pa.string()))
-    assert merge(filled, BRANDED, rows, landed_on=SECOND) == {"inserted": 0, "updated": 0, "deleted": 0}
+    assert merge(filled, BRANDED, rows, dates=[SECOND]) == {"inserted": 0, "updated": 0, "deleted": 0}
     assert "brand" in columns(filled, "silver.products")
     assert "brand" in columns(filled, "versions.products")
 
@@ -147,7 +147,7 @@ def test_reader_gets_the_contracts_columns_in_order(filled: Lake, monkeypatch: p
 
 def test_pinned_version_has_the_contracts_columns(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     before = filled.version("silver.products")
-    merge(filled, BRANDED, branded(FIRST, "Acme", Version("a", "Ant", 1)), landed_on=FIRST)
+    merge(filled, BRANDED, branded(FIRST, "Acme", Version("a", "Ant", 1)), dates=[FIRST])
     change_contracts(monkeypatch, "silver", BRANDED)
     assert read_rows(filled, "silver.products", "product_id", "brand") == [("a", "Acme"), ("b", None)]
     filled.pin({"silver.products": before})
@@ -162,7 +162,7 @@ def test_earlier_candidate_has_the_contracts_columns(lake: Lake, monkeypatch: py
 
 def test_new_column_is_added_to_the_development_copy_only(filled: Lake) -> None:
     mine = Lake(filled.root, development="ada")
-    merge(mine, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3)), landed_on=THIRD)
+    merge(mine, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3)), dates=[THIRD])
     assert dict(zip(*rows_of(mine, "product_id", "brand"))) == {"a": None, "b": None, "c": "Acme"}
     assert columns(filled, "silver.products") == PRODUCTS.columns
 
@@ -170,7 +170,7 @@ def test_new_column_is_added_to_the_development_copy_only(filled: Lake) -> None:
 def test_files_with_and_without_the_column_are_compacted(filled: Lake) -> None:
     for number in range(COMPACTION_MIN_FILES):
         row = branded(THIRD, "Acme", *(Version(f"c{each}", "Cat", 3) for each in range(number + 1)))
-        merge(filled, BRANDED, row, landed_on=THIRD)
+        merge(filled, BRANDED, row, dates=[THIRD])
     assert filled.compact("silver.products")
     names, brands = rows_of(filled, "product_id", "brand")
     assert {name for name, brand in zip(names, brands) if brand is None} == {"a", "b"}
@@ -182,7 +182,7 @@ def test_new_pseudonym_has_no_statistics_in_the_log(filled: Lake, monkeypatch: p
     made = gaining(PRODUCTS, maker)
     change_contracts(monkeypatch, "silver", made)
     rows = products(THIRD, Version("c", "Cat", 3)).add_column(2, "maker_key", pa.array(["a-person"], pa.string()))
-    merge(filled, made, rows, landed_on=THIRD)
+    merge(filled, made, rows, dates=[THIRD])
     for table in ("silver.products", "versions.products"):
         logs = list((Path(filled.uri(table)) / "_delta_log").glob("*.json"))
         assert any("maker_key" in log.read_text() for log in logs), table
@@ -193,8 +193,8 @@ def test_new_pseudonym_has_no_statistics_in_the_log(filled: Lake, monkeypatch: p
 
 
 def test_removed_column_is_not_read_and_null_in_new_rows(filled: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3), Version("d", "Dog", 3)), landed_on=THIRD)
-    merge(filled, PRODUCTS, products(THIRD, Version("c", "Cat II", 3), Version("d", "Dog", 3)), landed_on=THIRD)
+    merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3), Version("d", "Dog", 3)), dates=[THIRD])
+    merge(filled, PRODUCTS, products(THIRD, Version("c", "Cat II", 3), Version("d", "Dog", 3)), dates=[THIRD])
     change_contracts(monkeypatch, "silver", PRODUCTS)
     dataset = filled.dataset("silver.products")
     assert dataset is not None
@@ -216,7 +216,7 @@ def _merge_under(root: str, contract: Table, brand: str, day: date) -> dict[str,
     rows = products(day, Version("shared", f"of {day}", day.day), Version(f"{day}", "own", 1))
     if brand:
         rows = rows.add_column(2, "brand", pa.array([brand] * rows.num_rows, pa.string()))
-    return merge(Lake(root), contract, rows, landed_on=day)
+    return merge(Lake(root), contract, rows, dates=[day])
 
 
 def test_concurrent_processes_add_a_column_once(filled: Lake) -> None:
@@ -252,8 +252,8 @@ def test_second_writer_finds_the_new_column(filled: Lake, waits: list[float], mo
 def test_process_with_the_earlier_contract_can_write(filled: Lake) -> None:
     late = Lake(filled.root, run_id="daily-2025-11-01-2")
     assert late.dataset("silver.products") is not None  # opened before the change
-    merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3)), landed_on=THIRD)
-    merge(late, PRODUCTS, products(FIRST, Version("a", "Ant III", 3)), landed_on=FIRST)
+    merge(filled, BRANDED, branded(THIRD, "Acme", Version("c", "Cat", 3)), dates=[THIRD])
+    merge(late, PRODUCTS, products(FIRST, Version("a", "Ant III", 3)), dates=[FIRST])
     assert dict(zip(*rows_of(filled, "name", "brand"))) == {"Ant III": None, "Bee II": None, "Cat": "Acme"}
 
 
@@ -263,9 +263,9 @@ def test_rekey_keeps_values_of_a_new_column(lake: Lake, tmp_path: Path) -> None:
     require_keys(lake.root, keys, "local", note=True)
     mark = gaining(CUSTOMERS, BRAND, at=3)
     old, new = (apply_keys(keys, each, 0) for each in ("ada", "bob"))
-    merge(lake, CUSTOMERS, customers(FIRST, old, city="Ulm"), landed_on=FIRST)
+    merge(lake, CUSTOMERS, customers(FIRST, old, city="Ulm"), dates=[FIRST])
     rows = customers(SECOND, new, city="Kiel").add_column(3, "brand", pa.array(["Acme"], pa.string()))
-    merge(lake, mark, rows, landed_on=SECOND)
+    merge(lake, mark, rows, dates=[SECOND])
     rekey(lake.root, key, "local")
     found = stored(lake, "silver.customers").to_pyarrow_table(columns=["city", "brand", "customer_key"]).to_pylist()
     assert {(row["city"], row["brand"]) for row in found} == {("Ulm", None), ("Kiel", "Acme")}
@@ -311,7 +311,7 @@ UNKNOWN_BEFORE = (
 def test_incompatible_table_is_an_error_and_unchanged(filled: Lake, contract: Table, said: str) -> None:
     before = filled.version("silver.products"), filled.version("versions.products")
     with pytest.raises(LakeError) as told:
-        merge(filled, contract, branded(THIRD, "Acme", Version("c", "Cat", 3)), landed_on=THIRD)
+        merge(filled, contract, branded(THIRD, "Acme", Version("c", "Cat", 3)), dates=[THIRD])
     place = filled.uri("silver.products")
     assert str(told.value) == f"silver.products at {place} does not fit params/contracts/silver/products.yaml: {said}"
     assert (filled.version("silver.products"), filled.version("versions.products")) == before
@@ -321,13 +321,13 @@ def test_required_column_can_be_added_without_rows(lake: Lake) -> None:
     strict = gaining(PRODUCTS, BRAND.model_copy(update={"required": True}))
     lake.ensure_table(PRODUCTS)
     lake.ensure_table(strict)
-    merge(lake, strict, branded(FIRST, "Acme", Version("a", "Ant", 1)), landed_on=FIRST)
+    merge(lake, strict, branded(FIRST, "Acme", Version("a", "Ant", 1)), dates=[FIRST])
     assert columns(lake, "silver.products") == [*PRODUCTS.columns, "brand"]
     lake.ensure_table(strict)
 
 
 def test_removed_pseudonym_column_is_an_error(lake: Lake) -> None:
-    merge(lake, CUSTOMERS, customers(FIRST, "a"), landed_on=FIRST)
+    merge(lake, CUSTOMERS, customers(FIRST, "a"), dates=[FIRST])
     fewer = CUSTOMERS.model_copy(update={"properties": [each for each in CUSTOMERS.properties if each.name != "customer_key"]})
     with pytest.raises(LakeError, match="column 'customer_key' has pseudonyms, which an erasure would no longer find"):
         lake.ensure_table(fewer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from multiprocessing import get_context
 from pathlib import Path
@@ -123,7 +123,7 @@ def test_commits_name_the_run(lake: Lake) -> None:
 def test_lake_folder_can_have_any_name(tmp_path: Path, folder: str) -> None:
     lake = Lake(str(tmp_path / folder))
     lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), landed_on=FIRST)
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), dates=[FIRST])
     assert read_rows(lake, "bronze.orders", "value") == [("a",)]
     assert read_rows(lake, "silver.products", "name") == [("Ant",)]
 
@@ -202,7 +202,7 @@ def test_dataset_of_a_date_has_its_rows_and_files(lake: Lake) -> None:
 
 
 def test_unpartitioned_table_is_read_as_a_whole(lake: Lake) -> None:
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "a", 1)), landed_on=FIRST)
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "a", 1)), dates=[FIRST])
     found = lake.dataset("silver.products", SECOND)
     assert found is not None
     assert found.count_rows() == len(lake.list_files("silver.products", SECOND)) == 1
@@ -236,8 +236,8 @@ def test_concurrent_writers_can_create_a_table(lake: Lake, monkeypatch: Any) -> 
 
 
 def test_update_changes_only_rows_that_differ(lake: Lake) -> None:
-    merge(lake, CUSTOMERS, customers(FIRST, "a", "b"), landed_on=FIRST)
-    merge(lake, CUSTOMERS, customers(SECOND, "c"), landed_on=SECOND)
+    merge(lake, CUSTOMERS, customers(FIRST, "a", "b"), dates=[FIRST])
+    merge(lake, CUSTOMERS, customers(SECOND, "c"), dates=[SECOND])
     lake.update_column(CUSTOMERS, customers(FIRST, "a", "b", first=FIRST), "first_order_date")
     lake.update_column(CUSTOMERS, customers(SECOND, "c", first=SECOND), "first_order_date")
     values = customers(FIRST, "a", "c", "unknown", first=FIRST)
@@ -365,7 +365,7 @@ def test_ten_conflicts_are_a_lake_error(lake: Lake, waits: list[float], monkeypa
 def published(lake: Lake) -> Lake:
     """Return a lake with one published table of each kind."""
     lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
-    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), landed_on=FIRST)
+    merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), dates=[FIRST])
     publish(lake, PAYMENTS, payments((FIRST, "1"), (SECOND, "2")), [FIRST, SECOND])
     return lake
 
@@ -380,7 +380,7 @@ def test_development_copy_reads_published_rows_until_it_writes(published: Lake) 
 def test_development_copy_begins_with_the_published_rows(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
     mine.replace_date("bronze.orders", landing_rows("mine"), SECOND)
-    merge(mine, PRODUCTS, products(SECOND, Version("b", "Bee", 1)), landed_on=SECOND)
+    merge(mine, PRODUCTS, products(SECOND, Version("b", "Bee", 1)), dates=[SECOND])
     publish(mine, PAYMENTS, payments((SECOND, "20")), [SECOND])
     assert read_rows(mine, "bronze.orders", "value") == [("a",), ("mine",)]
     assert read_rows(mine, "silver.products", "name") == [("Ant",), ("Bee",)]
@@ -400,8 +400,8 @@ def test_development_copy_does_not_change_published_files(published: Lake) -> No
     mine = Lake(published.root, development="ann")
     mine.replace_date("bronze.orders", landing_rows("mine"), FIRST)
     mine.replace_date("control.stale_dates", landing_rows("new"), FIRST)
-    merge(mine, PRODUCTS, products(FIRST), landed_on=FIRST)
-    merge(mine, CUSTOMERS, customers(FIRST, "a"), landed_on=FIRST)
+    merge(mine, PRODUCTS, products(FIRST), dates=[FIRST])
+    merge(mine, CUSTOMERS, customers(FIRST, "a"), dates=[FIRST])
     mine.update_column(CUSTOMERS, customers(FIRST, "a", first=FIRST), "first_order_date")
     mine.write_candidate("candidate.payment_mix", payments((FIRST, "9")))
     publish(mine, PAYMENTS, payments((FIRST, "9")), [FIRST])
@@ -410,7 +410,7 @@ def test_development_copy_does_not_change_published_files(published: Lake) -> No
 
 
 def test_update_of_a_development_copy_keeps_published_rows(published: Lake) -> None:
-    merge(published, CUSTOMERS, customers(FIRST, "a", "b"), landed_on=FIRST)
+    merge(published, CUSTOMERS, customers(FIRST, "a", "b"), dates=[FIRST])
     mine = Lake(published.root, development="ann")
     assert mine.update_column(CUSTOMERS, customers(FIRST, "a", first=FIRST), "first_order_date") == 1
     assert read_rows(mine, "silver.customers", "customer_key", "first_order_date") == [("a", FIRST), ("b", None)]
@@ -451,15 +451,16 @@ def test_tables_includes_the_development_copy(published: Lake) -> None:
 def grown(lake: Lake, days: int) -> None:
     """Write a silver table with daily merges, each of which adds a file."""
     for number in range(days):
-        merge(lake, COMPACTED, items(number), landed_on=FIRST + timedelta(days=number))
+        day = FIRST + timedelta(days=number)
+        merge(lake, COMPACTED, items(number, day), dates=[day])
 
 
 COMPACTED = load_table("silver.order_items")
 
 
-def items(number: int) -> pa.Table:
+def items(number: int, day: date) -> pa.Table:
     row = dict.fromkeys(COMPACTED.columns)
-    row.update(order_id=f"o{number}", line=1, landed_on=FIRST, version_at=datetime(2025, 11, 1, tzinfo=timezone.utc))
+    row.update(order_id=f"o{number}", line=1, landed_on=day, version_at=datetime(2025, 11, 1, tzinfo=timezone.utc))
     return pa.Table.from_pylist([row], schema=COMPACTED.arrow_schema)
 
 
@@ -481,14 +482,14 @@ def test_few_files_are_not_compacted(lake: Lake) -> None:
 
 def test_large_files_are_not_compacted(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = Random(1)  # noqa: S311 (ids that do not compress)
-    many = pa.concat_tables([items(ids.getrandbits(120)) for _ in range(5_000)])
-    merge(lake, COMPACTED, many, landed_on=FIRST)
+    many = pa.concat_tables([items(ids.getrandbits(120), FIRST) for _ in range(5_000)])
+    merge(lake, COMPACTED, many, dates=[FIRST])
     (large,) = DeltaTable(lake.uri("silver.order_items")).file_uris()
     monkeypatch.setattr("daybook.lake.tables.COMPACTED_FILE_BYTES", Path(large).stat().st_size)
     for number in range(COMPACTION_MIN_FILES - 1):
-        merge(lake, COMPACTED, items(number), landed_on=SECOND)
+        merge(lake, COMPACTED, items(number, SECOND), dates=[SECOND])
     assert not lake.compact("silver.order_items")
-    merge(lake, COMPACTED, items(COMPACTION_MIN_FILES), landed_on=THIRD)
+    merge(lake, COMPACTED, items(COMPACTION_MIN_FILES, THIRD), dates=[THIRD])
     assert lake.compact("silver.order_items")
     files = DeltaTable(lake.uri("silver.order_items")).file_uris()
     assert large in files
@@ -515,5 +516,5 @@ def test_concurrent_commit_cancels_the_compaction(lake: Lake, root: str, monkeyp
     monkeypatch.setattr(TableCache, "committing", late)
     assert not lake.compact("silver.order_items")
     assert len(read_rows(lake, "silver.order_items")) == COMPACTION_MIN_FILES - 1
-    merge(lake, COMPACTED, items(99), landed_on=THIRD)
+    merge(lake, COMPACTED, items(99, THIRD), dates=[THIRD])
     assert len(read_rows(lake, "silver.order_items")) == COMPACTION_MIN_FILES

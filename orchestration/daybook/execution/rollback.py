@@ -356,7 +356,7 @@ def _merge_earlier_rows(settings: Settings, lake: Lake, plan: RollbackPlan) -> s
     contracts = [contract for name, contract in load_tables("silver").items() if name in plan.silver]
     for contract in contracts:
         _define_earlier_rows(stage, contract, plan.silver[contract.full_name])
-    return set(merge_new_rows(stage, contracts)[1])
+    return {day for _, day in merge_new_rows(stage, contracts)[1]}
 
 
 def _define_earlier_rows(stage: Stage, contract: Table, version: int) -> None:

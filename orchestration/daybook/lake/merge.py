@@ -1,7 +1,8 @@
-"""Merge a date's rows into a silver table: every date's versions are kept, and silver holds the newest version of each key.
+"""Merge the rows of dates into a silver table: every date's versions are kept, and silver holds each key's newest version.
 
 A version is ``(version_at, landed_on)``. Most keys are compared with the row in silver alone. For keys that a date no longer
-has, or now has in an older version, all versions are read: the newest of the others comes back.
+has, or now has in an older version, all versions are read: the newest of the others comes back. Merging several dates at once
+leaves the same rows as merging one after the other.
 
 Rows are compared in a DuckDB database, which spills to disk, and are written in batches.
 """
@@ -36,6 +37,8 @@ _READ_BATCH_ROWS = 1 << 16
 _WRITE_BATCH_ROWS = 1 << 11
 """Rows in a batch that is written: deltalake buffers some hundred batches."""
 _SCHEMA = "merging"
+CHANGED_BY = "_changed_by"
+"""Column of ``RowChanges.differing_sql``: a date whose merge has changed the row, or that the row is among the states of."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,18 @@ class RowChanges:
 
     ``before_sql`` selects the rows that are replaced or deleted, ``after_sql`` the rows that are written, and ``deleted_sql``
     those of ``before_sql`` whose key disappears. They read the ``database`` of the merge and are valid until its next merge.
+
+    Attributes
+    ----------
+    dates
+        The dates that were merged.
+    key
+        The columns of the table's key, and of the group of rows that replace each other together.
+    states_sql
+        For several dates: the rows of all changed groups as the dates have found and left them one after the other. ``_state``
+        names a state of the group, and ``_states`` is the number of its states, null where a date has withdrawn a row.
+    causes_sql
+        For several dates: the columns of the group, and ``CHANGED_BY``, each date that has rows of the group or withdrew some.
     """
 
     database: duckdb.DuckDBPyConnection
@@ -52,6 +67,32 @@ class RowChanges:
     deleted_sql: str
     counts: dict[str, int]
     """Rows inserted, updated and deleted."""
+    dates: Sequence[date]
+    key: Sequence[str]
+    group: Sequence[str]
+    states_sql: str
+    causes_sql: str
+
+    def differing_sql(self, columns: Sequence[str]) -> str:
+        """Return SQL for rows that change in one of these columns: ``columns``, key and group, and ``CHANGED_BY``.
+
+        A row that several dates change one after the other is there with each of its states, for each of these dates. So the
+        rows of a date include all that it changes where the dates are merged in their order.
+        """
+        names = ", ".join(dict.fromkeys([*columns, *self.key, *self.group]))
+        if len(self.dates) == 1:
+            changed_by = f"DATE '{self.dates[0].isoformat()}' AS {CHANGED_BY}"
+            if not self.counts["updated"] and not self.counts["deleted"]:
+                return f"SELECT {names}, {changed_by} FROM ({self.after_sql}) AS after"
+            both = (
+                f"SELECT {names} FROM ({self.before_sql}) AS before UNION ALL SELECT {names} FROM ({self.after_sql}) AS after"
+            )
+            return f"SELECT {names}, {changed_by} FROM ({both}) AS states GROUP BY {names} HAVING count(*) = 1"
+        return (
+            f"SELECT {names}, {CHANGED_BY} FROM (SELECT {names} FROM ({self.states_sql}) AS states GROUP BY {names} "
+            f"HAVING (count(DISTINCT _state) < any_value(_states)) IS NOT FALSE) AS differing "
+            f"JOIN ({self.causes_sql}) AS causes USING ({', '.join(self.group)})"
+        )
 
 
 def merge(
@@ -59,12 +100,12 @@ def merge(
     contract: Table,
     rows: Union[pa.Table, str],
     *,
-    landed_on: date,
+    dates: Sequence[date],
     group: Sequence[str] = (),
     before: Optional[Callable[[RowChanges], None]] = None,
     database: Optional[duckdb.DuckDBPyConnection] = None,
 ) -> dict[str, int]:
-    """Replace the versions of a date, and bring the table to the newest version of every row.
+    """Replace the versions of dates, and bring the table to the newest version of every row.
 
     Parameters
     ----------
@@ -73,10 +114,10 @@ def merge(
     contract
         The contract of the table.
     rows
-        All rows of the date: a table, or the name of one in ``database``. Derived columns of the contract are only written
-        for new keys.
-    landed_on
-        The business date that the rows landed with.
+        All rows of the dates: a table, or the name of one in ``database``. ``landed_on`` is the date of each, and a date has
+        a key once. Derived columns of the contract are only written for new keys.
+    dates
+        The business dates that the rows landed with; a date can have no rows.
     group
         Columns whose equal values make rows that replace each other together, such as all lines of an order. Rows of a date
         and group must have one ``version_at``. Without them each row is merged by the table's key.
@@ -92,14 +133,14 @@ def merge(
         Numbers of rows ``inserted``, ``updated`` and ``deleted``.
     """
     lake.ensure_table(contract)
-    merging = _Merge(lake, contract, database or duckdb.connect(config={"enable_external_access": "false"}), landed_on, group)
+    merging = _Merge(lake, contract, database or duckdb.connect(config={"enable_external_access": "false"}), dates, group)
     merging.begin(rows)
     try:
         withdrawn = merging.keep_versions()
         counts = {"inserted": 0, "updated": 0, "deleted": 0}
 
         def run(delta: DeltaTable) -> tuple[Optional[int], RowChanges]:
-            # The versions of the date are kept before the table is read, so that a later merge sees them.
+            # The versions of the dates are kept before the table is read, so that a later merge sees them.
             merging.load_stored_rows(delta)
             seen = merging.load_restored_rows() if withdrawn else None
             changes = merging.compute_changes()
@@ -128,21 +169,23 @@ class _Merge:
     """The rows of a merge, in tables of the schema ``merging`` of its database."""
 
     def __init__(
-        self, lake: Lake, contract: Table, database: duckdb.DuckDBPyConnection, landed_on: date, group: Sequence[str]
+        self, lake: Lake, contract: Table, database: duckdb.DuckDBPyConnection, dates: Sequence[date], group: Sequence[str]
     ) -> None:
         self._lake = lake
         self._contract = contract
         self._database = database
-        self._landed_on = landed_on
+        self._dates = sorted(dates)
+        self._dates_sql = ", ".join(f"DATE '{day.isoformat()}'" for day in self._dates)
         self._by_group = bool(group)
         self._group = group or contract.key
         self._schema = pa.schema([each for each in contract.arrow_schema if each.name not in contract.derived])
         self._columns = ", ".join(self._schema.names)
+        self._newest = f"{_SCHEMA}.rows"
         self._withdrawn = 0
         self._held = 0
 
     def begin(self, rows: Union[pa.Table, str]) -> None:
-        """Make the rows of the date readable as ``merging.rows``, and their derived columns as ``merging.derived``."""
+        """Make the rows of the dates readable as ``merging.rows``, and their derived columns as ``merging.derived``."""
         self._database.execute(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}")
         if not isinstance(rows, str):
             self._database.register("_given", rows)
@@ -151,30 +194,37 @@ class _Merge:
             rows = f"{_SCHEMA}.given"
         self._database.execute(f"CREATE OR REPLACE VIEW {_SCHEMA}.rows AS SELECT {self._columns} FROM {rows}")
         if self._contract.derived:
-            names = ", ".join([*self._contract.key, *self._contract.derived])
-            self._database.execute(f"CREATE OR REPLACE VIEW {_SCHEMA}.derived AS SELECT {names} FROM {rows}")
+            key = ", ".join(self._contract.key)
+            self._database.execute(
+                f"CREATE OR REPLACE VIEW {_SCHEMA}.derived AS "
+                f"SELECT DISTINCT ON ({key}) {key}, {', '.join(self._contract.derived)} FROM {rows}"
+            )
+        if len(self._dates) > 1:
+            self._newest = f"{_SCHEMA}.newest"
+            self._table("newest", f"SELECT * FROM {_SCHEMA}.rows {self._newest_sql()}")
 
     def drop_temporary_tables(self) -> None:
         """Drop what the merge has created in the database."""
         self._database.execute(f"DROP SCHEMA {_SCHEMA} CASCADE")
 
     def keep_versions(self) -> int:
-        """Store the rows as the versions of the date; return for how many keys the date had a newer version before."""
-        table, names = _versions_table(self._contract), [*self._schema.names, _WITHDRAWN_COLUMN]
-        kept = f"SELECT *, FALSE AS {_WITHDRAWN_COLUMN} FROM {_SCHEMA}.rows"
-        stored = self._lake.dataset(table, self._landed_on)
+        """Store the rows as the versions of the dates; return for how many rows their date had a newer version before."""
+        table, names = _versions_table(self._contract), [*self._schema.names, _WITHDRAWN_COLUMN, RUN_DATE_COLUMN]
+        kept = f"SELECT landed_on AS {RUN_DATE_COLUMN}, *, FALSE AS {_WITHDRAWN_COLUMN} FROM {_SCHEMA}.rows"
+        stored = self._lake.dataset(table, self._dates[0] if len(self._dates) == 1 else None)
         if stored is not None:
             # Rows that were kept under an earlier contract lack columns that were added later.
             asked = [pa.field(_WITHDRAWN_COLUMN, pa.bool_()), pa.field(RUN_DATE_COLUMN, pa.date32())]
             stored = with_columns(stored, pa.schema([*self._schema, *asked]))
-            if self._load_table("prior", stored, names, ds.field(RUN_DATE_COLUMN) == self._landed_on):
+            among = ds.field(RUN_DATE_COLUMN).isin(pa.array(self._dates, pa.date32()))
+            if self._load_table("prior", stored, names, among):
                 self._table("kept", self._versions_sql())
                 kept, key = f"SELECT * FROM {_SCHEMA}.kept", ", ".join(self._contract.key)
-                self._withdrawn = self._table("withdrawn", f"SELECT {key} FROM {_SCHEMA}.kept WHERE {_WITHDRAWN_COLUMN}")
-        schema = self._schema.append(pa.field(_WITHDRAWN_COLUMN, pa.bool_()))
-        self._lake.replace_date(
-            table, BatchSource(schema, lambda: _read_batches(self._database, kept, schema)), self._landed_on
-        )
+                self._withdrawn = self._table(
+                    "withdrawn", f"SELECT {RUN_DATE_COLUMN}, {key} FROM {_SCHEMA}.kept WHERE {_WITHDRAWN_COLUMN}"
+                )
+        schema = pa.schema([pa.field(RUN_DATE_COLUMN, pa.date32()), *self._schema, pa.field(_WITHDRAWN_COLUMN, pa.bool_())])
+        self._lake.replace_dates(table, BatchSource(schema, lambda: _read_batches(self._database, kept, schema)), self._dates)
         return self._withdrawn
 
     def _versions_sql(self) -> str:
@@ -186,9 +236,11 @@ class _Merge:
             "OR coalesce(prior.version_at > now.version_at, FALSE)"
         )
         return (
-            f"SELECT {self._columns}, {_WITHDRAWN_COLUMN} FROM (SELECT {keys}, {columns}, {less} AS {_WITHDRAWN_COLUMN} "
-            f"FROM (SELECT *, TRUE AS _there FROM {_SCHEMA}.rows) AS now "
-            f"FULL JOIN {_SCHEMA}.prior ON {_equal_sql(key, 'now', 'prior')}) AS kept"
+            f"SELECT {RUN_DATE_COLUMN}, {self._columns}, {_WITHDRAWN_COLUMN} FROM ("
+            f"SELECT coalesce(now.landed_on, prior.{RUN_DATE_COLUMN}) AS {RUN_DATE_COLUMN}, "
+            f"{keys}, {columns}, {less} AS {_WITHDRAWN_COLUMN} FROM (SELECT *, TRUE AS _there FROM {_SCHEMA}.rows) AS now "
+            f"FULL JOIN {_SCHEMA}.prior ON {_equal_sql(key, 'now', 'prior')} AND now.landed_on = prior.{RUN_DATE_COLUMN}"
+            ") AS kept"
         )
 
     def load_stored_rows(self, delta: DeltaTable) -> None:
@@ -203,7 +255,7 @@ class _Merge:
         self._held = self._load_table("held", rows, self._schema.names, self._key_filter(rows, names), f"WHERE {condition}")
 
     def load_restored_rows(self) -> int:
-        """Load the newest versions of the withdrawn keys into ``merging.restored``; return the version of their table."""
+        """Load all versions of the withdrawn keys, and the newest as ``merging.restored``; return their table's version."""
         table = _versions_table(self._contract)
         stored = self._lake.dataset(table)
         if stored is None:
@@ -211,31 +263,34 @@ class _Merge:
         seen = self._lake.tables_read[table]
         stored = with_columns(stored, self._schema)
         there = column_expression(stored.schema, "version_at").is_valid()
-        group = ", ".join(f"found.{name}" for name in self._group)
         self._load_table(
-            "restored",
+            "versions",
             stored,
             self._schema.names,
             there & self._key_filter(stored, f"{_SCHEMA}.withdrawn"),
-            f"WHERE EXISTS ({self._same_group_sql('withdrawn', 'found')}) "
-            # A date may have several rows of a group.
-            f"QUALIFY rank() OVER (PARTITION BY {group} ORDER BY version_at DESC, landed_on DESC) = 1",
+            f"WHERE EXISTS ({self._same_group_sql('withdrawn', 'found')})",
         )
+        self._table("restored", f"SELECT * FROM {_SCHEMA}.versions {self._newest_sql()}")
         return seen
+
+    def _newest_sql(self) -> str:
+        """Return a clause that selects the newest version of every group. A date may have several rows of a group."""
+        group = ", ".join(self._group)
+        return f"QUALIFY rank() OVER (PARTITION BY {group} ORDER BY version_at DESC, landed_on DESC) = 1"
 
     def compute_changes(self) -> RowChanges:
         """Return what has to change for the table to hold the newest version of every row."""
-        wanted = f"SELECT * FROM {_SCHEMA}.rows"
+        wanted = f"SELECT * FROM {self._newest}"
         if self._withdrawn:
             wanted = (
-                f"SELECT * FROM {_SCHEMA}.rows AS r WHERE NOT EXISTS ({self._same_group_sql('withdrawn', 'r')}) "
+                f"SELECT * FROM {self._newest} AS r WHERE NOT EXISTS ({self._same_group_sql('withdrawn', 'r')}) "
                 f"UNION ALL SELECT * FROM {_SCHEMA}.restored"
             )
         stored = f"SELECT * FROM {_SCHEMA}.held"
         if not self._held:
             # A first load: comparing would copy all rows.
             inserted = self._database.execute(f"SELECT count(*) FROM ({wanted}) AS wanted").fetchall()[0][0]
-            return RowChanges(self._database, stored, wanted, stored, {"inserted": inserted, "updated": 0, "deleted": 0})
+            return self._row_changes(stored, wanted, stored, {"inserted": inserted, "updated": 0, "deleted": 0})
         replaces = f"({self._is_newer_sql()}) AND ({self._differs_sql()})"
         if self._by_group:
             # The newer version of a group wins as a whole: where the stored one is newer, the group stays.
@@ -263,13 +318,50 @@ class _Merge:
             f"count(*) FILTER (new__there IS NULL) FROM {_SCHEMA}.changes"
         ).fetchall()[0]
         before = f"SELECT {self._prefixed_columns('old')} FROM {_SCHEMA}.changes WHERE old__there"
-        return RowChanges(
-            self._database,
+        return self._row_changes(
             before,
             f"SELECT {self._prefixed_columns('new')} FROM {_SCHEMA}.changes WHERE new__there",
             f"{before} AND new__there IS NULL",
             {"inserted": inserted, "updated": updated, "deleted": deleted},
         )
+
+    def _row_changes(self, before: str, after: str, deleted: str, counts: dict[str, int]) -> RowChanges:
+        states, causes = ("", "") if len(self._dates) == 1 else (self._states_sql(before, after), self._causes_sql())
+        return RowChanges(
+            self._database, before, after, deleted, counts, self._dates, self._contract.key, self._group, states, causes
+        )
+
+    def _states_sql(self, before: str, after: str) -> str:
+        """Return SQL for the rows of changed groups in all states that they can have while the dates are merged in order.
+
+        These are the stored rows and the new rows of every date. Where a date withdraws rows, all versions of the group can
+        come back, also those that are replaced by this merge.
+        """
+        group = ", ".join(self._group)
+        changed = f"SELECT {group} FROM ({before}) AS before UNION SELECT {group} FROM ({after}) AS after"
+        states = [
+            f"SELECT {self._columns}, 'stored' AS _state FROM {_SCHEMA}.held",
+            f"SELECT {self._columns}, CAST(landed_on AS VARCHAR) AS _state FROM {_SCHEMA}.rows",
+        ]
+        counted = f"SELECT {group}, 1 + count(DISTINCT landed_on) AS _states FROM {_SCHEMA}.rows AS r"
+        if self._withdrawn:
+            counted += f" WHERE NOT EXISTS ({self._same_group_sql('withdrawn', 'r')})"
+            for name in ("prior", "versions"):
+                states.append(
+                    f"SELECT {self._columns}, 'version' AS _state FROM {_SCHEMA}.{name} AS v "
+                    f"WHERE version_at IS NOT NULL AND EXISTS ({self._same_group_sql('withdrawn', 'v')})"
+                )
+        return (
+            f"SELECT * FROM ({' UNION ALL '.join(states)}) AS states SEMI JOIN ({changed}) AS changed USING ({group}) "
+            f"LEFT JOIN ({counted} GROUP BY {group}) AS counted USING ({group})"
+        )
+
+    def _causes_sql(self) -> str:
+        group = ", ".join(self._group)
+        causes = f"SELECT {group}, landed_on AS {CHANGED_BY} FROM {_SCHEMA}.rows"
+        if self._withdrawn:
+            causes += f" UNION ALL SELECT {group}, {RUN_DATE_COLUMN} FROM {_SCHEMA}.withdrawn"
+        return f"SELECT DISTINCT * FROM ({causes}) AS causes"
 
     def _prefixed_columns(self, prefix: str) -> str:
         return ", ".join(f"{prefix}_{name} AS {name}" for name in self._schema.names)
@@ -278,7 +370,7 @@ class _Merge:
         newer = (
             "new.version_at > old.version_at OR (new.version_at = old.version_at AND new.landed_on > old.landed_on) "
             # A date's new rows replace those that it brought before.
-            f"OR old.landed_on = DATE '{self._landed_on.isoformat()}'"
+            f"OR old.landed_on IN ({self._dates_sql})"
         )
         if self._withdrawn:
             # The restored row is the newest of all versions.

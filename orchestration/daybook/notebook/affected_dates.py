@@ -16,14 +16,19 @@ from daybook.contracts.canonical import (
 )
 from daybook.contracts.model import LANDED_ON, VERSION_AT, Affects
 from daybook.errors import ContractError
-from daybook.lake.merge import RowChanges
+from daybook.lake.merge import CHANGED_BY, RowChanges
 from daybook.notebook.context import Stage
-from daybook.notebook.stale_dates import list_stale_dates, mark_stale_dates
+from daybook.notebook.stale_dates import ANY_RUN_DATE, mark_stale_pairs, read_stale_notes
 from daybook.settings import Settings
+
+DatePair = tuple[date, date]
+"""A run date, and a business date whose gold its merge has made stale."""
 
 
 class StaleDateTracker:
     """Note the business dates whose gold the merges of a stage change, before each commit and once more after all.
+
+    Each is noted under the run dates whose rows have changed it.
 
     Concurrent runs leave no gap. A merge of the table with the business date knows the very rows that it replaces. A change of
     another table is noted for the date that the row it refers to has once it is merged. A run that moves this row afterwards
@@ -32,7 +37,7 @@ class StaleDateTracker:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.noted: set[date] = set()
+        self.noted: set[DatePair] = set()
         self._dated = business_date_table()
         self._date = business_date_column()
         (self._key,) = self._dated.key
@@ -53,45 +58,44 @@ class StaleDateTracker:
         affects = self._affects[contract.name]
         if not affects:
             return
-        differing = self._differing_rows_sql(contract, changes)
-        dates: set[date] = set()
+        differing = self._keep_differing_rows(contract, changes)
+        pairs: set[DatePair] = set()
         for each in affects:
             if not _is_active(self.stage.settings, contract, each):
                 continue
             if not has_own_dates(contract, each):
                 about = contract.name if each.through else self._dated.name
-                dates |= self._find_dates(about, self._keep_ids(about, each.dates_of, differing), each.through)
+                pairs |= self._find_dates(about, self._keep_ids(about, each.dates_of, differing), each.through)
                 continue
-            dates |= self._read_dates(f"SELECT {_date_sql(contract, each)} FROM {differing} AS differing{_where_sql(each)}")
+            pairs |= self._read_dates(f"SELECT {CHANGED_BY}, {_date_sql(contract, each)} FROM {differing}{_where_sql(each)}")
             if each.first_of:
-                dates |= self._find_moved_first_dates(each.first_of, differing)
+                pairs |= self._find_moved_first_dates(each.first_of, differing, changes)
             if contract is self._dated and self._own_dates:
                 # Rows that another run merges at the same time are found by the second look, in `mark_remaining`.
-                dates |= self._find_dates(contract.name, self._keep_ids(contract.name, self._key, differing))
-        mark_stale_dates(self.stage.lake, dates - self.noted, under=self.stage.run_date)
-        self.noted |= dates
+                pairs |= self._find_dates(contract.name, self._keep_ids(contract.name, self._key, differing))
+        mark_stale_pairs(self.stage.lake, pairs - self.noted)
+        self.noted |= pairs
 
-    def mark_remaining(self) -> list[date]:
-        """Note all dates once more after the merges, with the dates that rows have now; return all dates that wait."""
-        waiting = list_stale_dates(self.stage)
+    def mark_remaining(self) -> set[DatePair]:
+        """Note all dates once more after the merges, with the dates that rows have now; return all dates that wait.
+
+        Dates that wait for the next run of any date are under the first date of the stage.
+        """
+        first = self.stage.dates[0]
+        waiting = {
+            (first if note.run_date == ANY_RUN_DATE else note.run_date, note.stale_date)
+            for note in read_stale_notes(self.stage)
+        }
         for about in self._changed:
             through = next((each.through for each in self._affects[about] if each.through), "")
-            self.noted |= self._find_dates(about, f"SELECT id FROM changed.ids_{about}", through)
-        mark_stale_dates(self.stage.lake, self.noted, under=self.stage.run_date)
-        return sorted(self.noted | waiting)
+            self.noted |= self._find_dates(about, f"SELECT id, {CHANGED_BY} FROM changed.ids_{about}", through)
+        mark_stale_pairs(self.stage.lake, self.noted)
+        return self.noted | waiting
 
-    def _differing_rows_sql(self, contract: Table, changes: RowChanges) -> str:
-        """Return a subquery for changed rows before and after, without those in which no relevant column differs."""
-        engine = self.stage.engine
-        names = ", ".join(self._relevant_columns(contract))
-        engine.create_view("changed.before", f"SELECT {names} FROM ({changes.before_sql}) AS before")
-        engine.create_view("changed.after", f"SELECT {names} FROM ({changes.after_sql}) AS after")
-        if not changes.counts["updated"] and not changes.counts["deleted"]:
-            return "(SELECT * FROM changed.after)"
-        return (
-            "((SELECT * FROM changed.before EXCEPT SELECT * FROM changed.after) UNION ALL "
-            "(SELECT * FROM changed.after EXCEPT SELECT * FROM changed.before))"
-        )
+    def _keep_differing_rows(self, contract: Table, changes: RowChanges) -> str:
+        """Keep the changed rows before and after, without those in which no relevant column differs; return their relation."""
+        self.stage.engine.create_table("changed.differing", changes.differing_sql(self._relevant_columns(contract)))
+        return "changed.differing"
 
     def _relevant_columns(self, contract: Table) -> list[str]:
         """Return the columns of which a change makes dates stale: not those of the version, nor dates that are not in use."""
@@ -112,16 +116,16 @@ class StaleDateTracker:
         They are kept beside those of other tables, for the look after all merges.
         """
         engine, kept = self.stage.engine, f"changed.ids_{about}"
-        if not engine.create_table("changed.found", f"SELECT DISTINCT {column} AS id FROM {differing} AS differing"):
+        if not engine.create_table("changed.found", f"SELECT DISTINCT {column} AS id, {CHANGED_BY} FROM {differing}"):
             return ""
-        before = f"SELECT id FROM {kept} UNION " if about in self._changed else ""
-        engine.create_table("changed.together", f"{before}SELECT id FROM changed.found")
-        engine.create_table(kept, "SELECT id FROM changed.together")
+        before = f"SELECT id, {CHANGED_BY} FROM {kept} UNION " if about in self._changed else ""
+        engine.create_table("changed.together", f"{before}SELECT id, {CHANGED_BY} FROM changed.found")
+        engine.create_table(kept, f"SELECT id, {CHANGED_BY} FROM changed.together")
         self._changed[about] = None
-        return "SELECT id FROM changed.found"
+        return f"SELECT id, {CHANGED_BY} FROM changed.found"
 
-    def _find_dates(self, about: str, ids: str, through: str = "") -> set[date]:
-        """Return the dates that silver now has for rows of ``about`` whose ids a query gives.
+    def _find_dates(self, about: str, ids: str, through: str = "") -> set[DatePair]:
+        """Return the dates that silver now has for rows of ``about`` whose ids a query gives, with the run dates of the ids.
 
         These are the dates of the rows with the business date, found by their key or through another table, and the dates that
         rows of other tables have of their own.
@@ -136,50 +140,79 @@ class StaleDateTracker:
         if through:
             middle = silver_table(through)
             found_by = reference_to(middle, silver_table(about))
-            keys = f"SELECT {reference_to(middle, self._dated)} FROM {middle.full_name} WHERE {found_by} IN ({ids})"
-        asked = [
-            f"SELECT {self._date} AS day FROM {self._dated.full_name} WHERE {self._is_among(self._key, keys, not through)}"
-        ]
+            keys = (
+                f"SELECT DISTINCT m.{reference_to(middle, self._dated)} AS id, asked.{CHANGED_BY} "
+                f"FROM {middle.full_name} AS m JOIN ({ids}) AS asked ON m.{found_by} = asked.id"
+            )
+        asked = [self._dates_of_sql(self._dated, self._date, self._key, keys, with_range=not through)]
         for table, each in self._own_dates:
             direct = through == table.name
             column = reference_to(table, silver_table(about) if direct else self._dated)
-            if not column:
-                continue
-            found = self._is_among(column, ids if direct else keys, not through)
-            condition = f"({each.where}) AND {found}" if each.where else found
-            asked.append(f"SELECT {_date_sql(table, each)} AS day FROM {table.full_name} WHERE {condition}")
-        return self._read_dates(f"SELECT DISTINCT day FROM ({' UNION ALL '.join(asked)}) AS found")
+            if column:
+                day = _date_sql(table, each)
+                asked.append(
+                    self._dates_of_sql(table, day, column, ids if direct else keys, with_range=not through, where=each.where)
+                )
+        return self._read_dates(f"SELECT DISTINCT * FROM ({' UNION ALL '.join(asked)}) AS found")
 
-    def _is_among(self, column: str, ids: str, with_range: bool) -> str:
-        """Return a condition that a column is among the ids of a query; with their range, so that few files are read."""
-        condition = f"{column} IN ({ids})"
-        if not with_range:
-            return condition
-        return f"{condition} AND {self.stage.engine.range_predicate(column, f'SELECT id AS {column} FROM ({ids}) AS asked')}"
+    def _dates_of_sql(self, table: Table, day: str, column: str, ids: str, *, with_range: bool, where: str = "") -> str:
+        """Return SQL for run dates of ids and dates of the rows whose column is among the ids.
 
-    def _find_moved_first_dates(self, column: str, differing: str) -> set[date]:
-        """Return the first dates before and after the changes, where the first date of a value of ``column`` changes."""
-        self.stage.engine.refresh(self._dated.full_name)
+        With the range of the ids, few files are read.
+        """
+        conditions = [f"({where})"] if where else []
+        if with_range:
+            conditions.append(self.stage.engine.range_predicate(column, f"SELECT id AS {column} FROM ({ids}) AS asked"))
+        rows = f"SELECT {column} AS _asked_id, {day} AS day FROM {table.full_name}"
+        if conditions:
+            rows += f" WHERE {' AND '.join(conditions)}"
+        return (
+            f"SELECT asked.{CHANGED_BY}, found.day FROM ({rows}) AS found JOIN ({ids}) AS asked ON found._asked_id = asked.id"
+        )
+
+    def _find_moved_first_dates(self, column: str, differing: str, changes: RowChanges) -> set[DatePair]:
+        """Return the first dates before and after the changes, where the first date of a value of ``column`` changes.
+
+        While several dates change rows, the first date can also be for a time that of a row that does not change.
+        """
+        engine = self.stage.engine
+        engine.refresh(self._dated.full_name)
+        engine.create_view("changed.before", f"SELECT {self._key} FROM ({changes.before_sql}) AS before")
+        engine.create_view("changed.after", f"SELECT {column}, {self._date} FROM ({changes.after_sql}) AS after")
+        items = f"SELECT DISTINCT {column} AS item, {CHANGED_BY} FROM {differing}"
+        between = ""
+        if len(changes.dates) > 1:
+            between = f"""
+            UNION ALL SELECT {CHANGED_BY}, stays FROM (
+                SELECT item, min(was) AS stays FROM either
+                WHERE id NOT IN (SELECT {self._key} FROM {differing}) GROUP BY item
+            ) AS unchanged JOIN (
+                SELECT {column} AS item, {CHANGED_BY}, min({self._date}) AS earliest FROM {differing} GROUP BY ALL
+            ) AS changing USING (item) WHERE earliest < stays
+            """
         return self._read_dates(
             f"""
-            WITH either AS (
-                SELECT {column} AS item, {self._date} AS was,
+            WITH items AS ({items}),
+            either AS (
+                SELECT {self._key} AS id, {column} AS item, {self._date} AS was,
                     CASE WHEN {self._key} NOT IN (SELECT {self._key} FROM changed.before) THEN {self._date} END AS becomes
                 FROM {self._dated.full_name}
-                UNION ALL SELECT {column}, NULL, {self._date} FROM changed.after
+                WHERE {column} IN (SELECT item FROM items)
+                UNION ALL SELECT NULL, {column}, NULL, {self._date} FROM changed.after
+                WHERE {column} IN (SELECT item FROM items)
             ),
-            firsts AS (
-                SELECT min(was) AS was, min(becomes) AS becomes FROM either
-                WHERE item IN (SELECT DISTINCT {column} FROM {differing} AS differing) GROUP BY item
-            ),
-            moved AS (SELECT DISTINCT was, becomes FROM firsts WHERE was IS DISTINCT FROM becomes)
-            SELECT was FROM moved UNION SELECT becomes FROM moved
+            firsts AS (SELECT item, min(was) AS was, min(becomes) AS becomes FROM either GROUP BY item),
+            moved AS (
+                SELECT DISTINCT {CHANGED_BY}, was, becomes FROM firsts JOIN items USING (item)
+                WHERE was IS DISTINCT FROM becomes
+            )
+            SELECT {CHANGED_BY}, was FROM moved UNION SELECT {CHANGED_BY}, becomes FROM moved {between}
             """
         )
 
-    def _read_dates(self, sql: str) -> set[date]:
-        """Return the dates in the only column of a query's rows."""
-        return {row[0] for row in self.stage.engine.rows(sql) if row[0] is not None}
+    def _read_dates(self, sql: str) -> set[DatePair]:
+        """Return the run dates and dates in the only columns of a query's rows."""
+        return {(run_date, day) for run_date, day in self.stage.engine.rows(sql) if day is not None}
 
 
 def _is_active(settings: Settings, table: Table, affects: Affects) -> bool:

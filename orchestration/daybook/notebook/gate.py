@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import date
 
 from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
@@ -12,16 +13,19 @@ from daybook.quality.gates import Finding, format_rule_result
 
 
 def apply_approval(
-    stage: Stage, findings: Sequence[Finding], rules: Sequence[RuleResult], *, broken: str = "rejected"
+    stage: Stage, day: date, findings: Sequence[Finding], rules: Sequence[RuleResult], *, broken: str = "rejected"
 ) -> list[str]:
-    """Record the results of rules and a gate's findings; return the reasons to reject the date.
+    """Record the results of rules and a gate's findings about a date; return the reasons to reject the date.
 
-    The approval that the run was started with waives findings. Each waived finding is recorded with a warning.
+    The approval that the run was started with waives findings. Each waived finding is recorded with a warning. A run of several
+    dates has no approval.
 
     Parameters
     ----------
     stage
         The open stage.
+    day
+        The business date that the rules and findings are about.
     findings
         Everything that the gate found.
     rules
@@ -29,16 +33,17 @@ def apply_approval(
     broken
         The recorded outcome of a broken rule that does not stop the date.
     """
-    approval = stage.started.approval if stage.started else None
+    result = stage.results[day]
+    approval = stage.started.approval if stage.started and not stage.is_range else None
     waived = [each for each in findings if approval and each.waivable and each.finding_id in approval.waived]
     refused = [each for each in findings if each not in waived]
-    stage.details["refused"] = [{"about": each.finding_id, "waivable": each.waivable} for each in findings]
+    result.details["refused"] = [{"about": each.finding_id, "waivable": each.waivable} for each in findings]
     if approval and findings:
-        stage.warnings.extend(f"approved by {approval.by} ({approval.why}): {each.text}" for each in waived)
-        stage.details["waived"] = [each.finding_id for each in waived]
+        result.warnings.extend(f"approved by {approval.by} ({approval.why}): {each.text}" for each in waived)
+        result.details["waived"] = [each.finding_id for each in waived]
     outcomes = {**{each.text: "approved" for each in waived}, **{each.text: "rejected" for each in refused}}
-    stage.details["rules_checked"] = stage.details.get("rules_checked", 0) + len(rules)
-    recorded = stage.details.setdefault("rules", [])
+    result.details["rules_checked"] = result.details.get("rules_checked", 0) + len(rules)
+    recorded = result.details.setdefault("rules", [])
     for each in rules:
         if each.failing or not each.holds:
             outcome = "within limits" if each.holds else "warned"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import partial
 
@@ -13,67 +13,130 @@ from daybook.contracts.canonical import business_date_instant, business_date_tab
 from daybook.contracts.model import LANDED_ON, VERSION_AT
 from daybook.errors import SourceError, SqlError
 from daybook.lake.merge import merge
-from daybook.notebook.affected_dates import StaleDateTracker
+from daybook.notebook.affected_dates import DatePair, StaleDateTracker
 from daybook.notebook.context import Stage
 from daybook.notebook.conversions import find_raising_value, find_unconvertible_values
 from daybook.notebook.derived_columns import add_derived_columns, update_derived_columns
 from daybook.notebook.display import Listing
+from daybook.notebook.faults import for_each_date
 from daybook.notebook.gate import apply_approval, format_rules
 from daybook.notebook.stale_dates import LANDED_DATES
 from daybook.notebook.validate import define_accepted_rows
-from daybook.quality.checks import MAX_SAMPLES, RuleResult, check_contract, sample_sql
+from daybook.quality.checks import MAX_SAMPLES, RuleResult, check_contract, describe_value_error, sample_sql
 from daybook.quality.gates import Finding, format_warnings, gate_broken_rules
 from daybook.sources import mapped_sql
 from daybook.sources.config import row_position
-from daybook.sources.mapping import are_collisions_errors, find_invalid_expression, group_sql, merge_group, quote
+from daybook.sources.mapping import (
+    RUN_DATE,
+    are_collisions_errors,
+    find_invalid_expression,
+    group_sql,
+    is_mapped_by_date,
+    join_by_date,
+    merge_group,
+    quote,
+)
 
 
 def map_to_canonical(stage: Stage) -> Listing:
-    """Make the source's rows of the date queryable as ``mapped.<table>``; return how many rows each entity gave.
+    """Make the source's rows of the dates queryable as ``mapped.<table>``; return how many rows each entity gave.
 
-    Ends the stage as REJECTED if an expression of the mapping raises on a value.
+    ``landed_on`` of a row is its date. Ends a date as REJECTED if an expression of the mapping raises on one of its values.
     """
     counts = define_accepted_rows(stage)
-    for contract in load_tables("silver").values():
+    contracts = load_tables("silver").values()
+    for contract in contracts:
         wrong = find_invalid_expression(stage.source, contract.name)
         if wrong is not None:
             raise SourceError(f"params/sources/{stage.source.name}.yaml: {wrong}.")
-        sql = mapped_sql(stage.source, contract.name, stage.run_date)
-        try:
-            stage.raw_engine.create_table(
-                f"mapped.{contract.name}", f"SELECT *, DATE '{stage.day}' AS {LANDED_ON} FROM ({sql}) AS mapped"
-            )
-        except SqlError as error:
-            raising = find_raising_value(stage.raw_engine, stage.source, contract, sql, error)
-            if raising is None:
-                raise
-            stage.reject(apply_approval(stage, gate_broken_rules([raising]), [raising]))
-            break
-    else:
-        _warn_of_emptied_groups(stage)
-        stage.results[stage.run_date].findings += _check_landed_dates(stage)
+        if not _map_all_dates(stage, contract):
+            _map_each_date(stage, contract)
+        if stage.ended:
+            return counts
+    _drop_ended_dates(stage)
+    _warn_of_emptied_groups(stage)
+    for day, findings in _check_landed_dates(stage).items():
+        stage.results[day].findings += findings
     return counts
 
 
-def _check_landed_dates(stage: Stage) -> list[Finding]:
+def _map_all_dates(stage: Stage, contract: Table) -> bool:
+    """Map the rows of all dates of a range in one statement; return whether that is possible."""
+    if not stage.is_range or not is_mapped_by_date(stage.source, contract.name):
+        return False
+    try:
+        stage.raw_engine.create_table(f"mapped.{contract.name}", mapped_sql(stage.source, contract.name))
+    except SqlError as error:
+        if describe_value_error(error) is None:
+            raise
+        # The date of the value is found where each date is mapped by itself.
+        return False
+    return True
+
+
+def _map_each_date(stage: Stage, contract: Table) -> None:
+    """Map the rows of each date by themselves. A date on whose values the mapping raises is rejected."""
+    engine, rows = stage.raw_engine, f"mapped.{contract.name}"
+    entities = list(stage.source.entities)
+    mapped: list[str] = []
+
+    def map_date(day: date) -> None:
+        if stage.is_range:
+            for name in entities:
+                engine.define(name, f"SELECT * EXCLUDE ({RUN_DATE}) FROM dated.{name} WHERE {RUN_DATE} = DATE '{day}'")
+        sql = mapped_sql(stage.source, contract.name, day)
+        part = f"{rows}_{day:%Y_%m_%d}" if stage.is_range else rows
+        try:
+            engine.create_table(part, f"SELECT *, DATE '{day}' AS {LANDED_ON} FROM ({sql}) AS mapped")
+        except SqlError as error:
+            raising = find_raising_value(engine, stage.source, contract, sql, error)
+            if raising is None:
+                raise
+            stage.reject_date(day, apply_approval(stage, day, gate_broken_rules([raising]), [raising]))
+        else:
+            mapped.append(part)
+
+    if stage.is_range:
+        for name in entities:
+            engine.create_table(f"dated.{name}", f"SELECT * FROM {name}")
+    for_each_date(stage, map_date)
+    if stage.is_range:
+        for name in entities:
+            engine.define(name, f"SELECT * FROM dated.{name}")
+        if mapped:
+            engine.create_table(rows, " UNION ALL ".join(f"SELECT * FROM {part}" for part in mapped))
+
+
+def _drop_ended_dates(stage: Stage) -> None:
+    """Keep only the mapped rows of dates that continue."""
+    if len(stage.dates) == len(stage.results):
+        return
+    for contract in load_tables("silver").values():
+        rows = f"mapped.{contract.name}"
+        stage.raw_engine.create_table("_continuing", f"SELECT * FROM {rows} WHERE {LANDED_ON} IN ({stage.dates_sql})")
+        stage.raw_engine.create_table(rows, "SELECT * FROM _continuing")
+
+
+def _check_landed_dates(stage: Stage) -> dict[date, list[Finding]]:
     """Refuse a landing whose rows with a business date all have another date than its own.
 
     Their figures would be another date's. Only the landing is checked, so that the outcome does not depend on the order of
     dates.
     """
     table, instant = business_date_table(), business_date_instant()
-    days = f"SELECT CAST({instant} AS DATE) AS day FROM mapped.{table.name} WHERE {instant} IS NOT NULL"
-    landed, own, first, last = stage.engine.fetch_row(
-        f"SELECT count(*), count_if(day = DATE '{stage.day}'), min(day), max(day) FROM ({days}) AS days"
-    )
-    if own or not landed:
-        return []
-    dates = f"{first}" if first == last else f"{first} to {last}"
-    text = (
-        f"{landed:,} rows landed with {stage.day}, and {instant} of none of them is on that date (they are of {dates}); "
-        f"check the time zone and the mapping of {instant}"
-    )
-    return [Finding(f"{table.full_name}: the landing has {table.name} of its own date", text)]
+    days = f"SELECT CAST({instant} AS DATE) AS day, {LANDED_ON} FROM mapped.{table.name} WHERE {instant} IS NOT NULL"
+    found = {}
+    for day, landed, first, last in stage.engine.rows(
+        f"SELECT {LANDED_ON}, count(*), min(day), max(day) FROM ({days}) AS days GROUP BY {LANDED_ON} "
+        f"HAVING count_if(day = {LANDED_ON}) = 0 ORDER BY {LANDED_ON}"
+    ):
+        dates = f"{first}" if first == last else f"{first} to {last}"
+        text = (
+            f"{landed:,} rows landed with {day}, and {instant} of none of them is on that date (they are of {dates}); "
+            f"check the time zone and the mapping of {instant}"
+        )
+        found[day] = [Finding(f"{table.full_name}: the landing has {table.name} of its own date", text)]
+    return found
 
 
 def _warn_of_emptied_groups(stage: Stage) -> None:
@@ -81,16 +144,27 @@ def _warn_of_emptied_groups(stage: Stage) -> None:
     for entity, select in stage.source.flat_entities.items():
         table = stage.source.flat_table
         group = row_position(table).within
-        landed = f"SELECT DISTINCT {group_sql(stage.source, select)} AS id FROM {entity} {select.join}"
+        day, join = f"DATE '{stage.run_date}'", select.join
+        if stage.is_range:
+            day, join = f"{entity}.{RUN_DATE}", join_by_date(stage.source, select)
+        landed = f"SELECT DISTINCT {group_sql(stage.source, select)} AS id, {day} AS day FROM {entity} {join}"
         stage.raw_engine.create_table(
-            "_emptied", f"SELECT id FROM ({landed}) AS landed WHERE id NOT IN (SELECT {group} FROM mapped.{table})"
+            "_emptied",
+            f"SELECT id, day FROM ({landed}) AS landed ANTI JOIN mapped.{table} AS kept "
+            f"ON kept.{group} = id AND kept.{LANDED_ON} = day WHERE day IN ({stage.dates_sql})",
         )
-        count, samples = stage.raw_engine.fetch_row(
-            f"SELECT count(DISTINCT {group}), min(DISTINCT {group}, {MAX_SAMPLES}) FROM silver.{table} "
-            f"WHERE {group} IN (SELECT id FROM _emptied) AND {LANDED_ON} <> DATE '{stage.day}'"
+        # Rows of earlier dates of the range will be in silver, too.
+        stored = (
+            f"SELECT {group}, {LANDED_ON} FROM silver.{table} UNION ALL SELECT {group}, {LANDED_ON} FROM mapped.{table}"
+            if stage.is_range
+            else f"SELECT {group}, {LANDED_ON} FROM silver.{table}"
         )
-        if count:
-            stage.warnings.append(
+        for day, count, samples in stage.raw_engine.rows(
+            f"SELECT day, count(DISTINCT id), min(DISTINCT id, {MAX_SAMPLES}) FROM _emptied JOIN ({stored}) AS stored "
+            f"ON stored.{group} = id AND ({LANDED_ON} < day OR {LANDED_ON} > day AND {LANDED_ON} NOT IN ({stage.dates_sql})) "
+            "GROUP BY day"
+        ):
+            stage.results[day].warnings.append(
                 f"{entity}: {count:,} {group} {'has' if count == 1 else 'have'} no row in the newest file that the mapping of "
                 f"{table!r} keeps ({', '.join(samples)}); rows of an earlier date stay, so let the mapping keep such rows "
                 "with values that count for nothing"
@@ -100,50 +174,110 @@ def _warn_of_emptied_groups(stage: Stage) -> None:
 def merge_silver(stage: Stage) -> Listing:
     """Check every silver table that the notebook defines against its contract, merge them, and end the stage.
 
-    A row that breaks a contract stops the merge of all tables.
+    Rows of a date that break a contract stop the merge of all tables for that date.
     """
     contracts = list(load_tables("silver").values())
-    rows = {contract.full_name: stage.materialize_table(contract, f"new.{contract.name}") for contract in contracts}
+    _materialize(stage, contracts)
+    landed = {each.name: _count_by_date(stage, f"mapped.{each.name}") for each in contracts}
+    rows = {each.name: _count_by_date(stage, f"new.{each.name}") for each in contracts}
+    read = {day: sum(counts.get(day, 0) for counts in landed.values()) for day in stage.dates}
     found_by: list[RuleResult] = []
-    for contract in contracts:
-        found_by += find_unconvertible_values(stage.engine, f"mapped.{contract.name}", contract)
-        found_by += find_unconvertible_values(stage.engine, f"marked.{contract.name}", contract, tuple(contract.key))
-        found_by += check_contract(
-            stage.engine, f"new.{contract.name}", contract, run_date=stage.run_date, known=_merged_table_sql
-        )
-    landed = {each.name: int(stage.engine.fetch_row(f"SELECT count(*) FROM mapped.{each.name}")[0]) for each in contracts}
-    for contract in contracts:
-        # Where every landed row is there, each has a key of its own.
-        if landed[contract.name] != rows[contract.full_name]:
-            found_by += _find_key_collisions(stage, contract, landed[contract.name])
-    stage.warnings.extend(format_warnings(found_by))
-    reasons = apply_approval(stage, gate_broken_rules(found_by) + stage.results[stage.run_date].findings, found_by)
-    read = sum(landed.values())
-    if reasons:
-        stage.reject(reasons, rows_in=read)
+    for day in list(stage.dates):
+        found = _check_date(stage, contracts, day)
+        for contract in contracts:
+            # Where every landed row is there, each has a key of its own.
+            count = landed[contract.name].get(day, 0)
+            if count != rows[contract.name].get(day, 0):
+                found += _find_key_collisions(stage, contract, day, count)
+        found_by += found
+        result = stage.results[day]
+        result.warnings.extend(format_warnings(found))
+        reasons = apply_approval(stage, day, gate_broken_rules(found) + result.findings, found)
+        if reasons:
+            stage.reject_date(day, reasons, rows_in=read[day])
+    if stage.ended:
         return format_rules(found_by)
+    if len(stage.dates) < len(read):
+        # A cell may have chosen the newest row of several dates.
+        _drop_ended_dates(stage)
+        _materialize(stage, contracts)
     counts, stale = merge_new_rows(stage, contracts)
-    dated = business_date_table()
-    count = pa.table({dated.name: pa.array([rows[dated.full_name]], pa.int64())})
-    stage.lake.replace_date(LANDED_DATES, count, stage.run_date)
+    _note_landed_dates(stage, rows[business_date_table().name])
     for contract in contracts:
         stage.lake.compact(contract.full_name)
-    merged = [(name, rows[name], *each.values()) for name, each in counts.items()]
+    merged = [
+        (f"silver.{name}", sum(by_day.get(day, 0) for day in stage.dates), *counts[f"silver.{name}"].values())
+        for name, by_day in rows.items()
+    ]
     stage.details["merged"] = {name: dict(zip(("rows", "inserted", "updated", "deleted"), rest)) for name, *rest in merged}
-    stage.details["stale_dates"] = [day.isoformat() for day in stale]
-    stage.succeed(rows_in=read, rows_out=sum(rows.values()))
+    for day in stage.dates:
+        stage.results[day].details["stale_dates"] = sorted({each.isoformat() for run_date, each in stale if run_date == day})
+    by_date = {
+        day: {"in": read[day], "out": sum(by_day.get(day, 0) for by_day in rows.values()), "rejected": None, "duplicates": None}
+        for day in stage.dates
+    }
+    stage.succeed(by_date=by_date)
     return Listing(["table", "rows", "inserted", "updated", "deleted"], merged)
 
 
-def merge_new_rows(stage: Stage, contracts: Sequence[Table]) -> tuple[dict[str, dict[str, int]], list[date]]:
-    """Merge ``new.<table>`` into each silver table as the rows of the business date, and bring derived columns up to date.
+def _materialize(stage: Stage, contracts: Sequence[Table]) -> None:
+    """Keep what the notebook defines under the names of silver tables as ``new.<table>``."""
+    for contract in contracts:
+        stage.materialize_table(contract, f"new.{contract.name}")
+
+
+def _count_by_date(stage: Stage, relation: str) -> dict[date, int]:
+    return dict(stage.engine.rows(f"SELECT {LANDED_ON}, count(*) FROM {relation} GROUP BY {LANDED_ON}"))
+
+
+def _check_date(stage: Stage, contracts: Sequence[Table], day: date) -> list[RuleResult]:
+    """Check the new rows of a date against the contracts. Foreign keys may refer to rows of earlier dates of the range."""
+
+    def known(table: str) -> str:
+        name = table.split(".")[1]
+        return (
+            f"(SELECT * FROM {table} UNION ALL SELECT * FROM new.{name} "
+            f"WHERE {LANDED_ON} <= DATE '{day}' AND {LANDED_ON} IN ({stage.dates_sql})) AS known"
+        )
+
+    found = []
+    for contract in contracts:
+        mapped, marked, new = (_rows_of_date(stage, f"{kind}.{contract.name}", day) for kind in ("mapped", "marked", "new"))
+        found += find_unconvertible_values(stage.engine, mapped, contract)
+        found += find_unconvertible_values(stage.engine, marked, contract, tuple(contract.key))
+        found += check_contract(stage.engine, new, contract, run_date=day, known=known)
+    return found
+
+
+def _rows_of_date(stage: Stage, relation: str, day: date) -> str:
+    """Return a relation with the rows of a date."""
+    if not stage.is_range:
+        return relation
+    view = f"of_date.{relation.replace('.', '_')}"
+    stage.engine.create_view(view, f"SELECT * FROM {relation} WHERE {LANDED_ON} = DATE '{day}'")
+    return view
+
+
+def _note_landed_dates(stage: Stage, rows: Mapping[date, int]) -> None:
+    """Note that the dates are in silver, each with the number of its rows that have a business date."""
+    table = pa.table(
+        {
+            RUN_DATE: pa.array(stage.dates, pa.date32()),
+            business_date_table().name: pa.array([rows.get(day, 0) for day in stage.dates], pa.int64()),
+        }
+    )
+    stage.lake.replace_dates(LANDED_DATES, table, stage.dates)
+
+
+def merge_new_rows(stage: Stage, contracts: Sequence[Table]) -> tuple[dict[str, dict[str, int]], set[DatePair]]:
+    """Merge ``new.<table>`` into each silver table as the rows of its dates, and bring derived columns up to date.
 
     Returns
     -------
     dict
         By table, the numbers of rows inserted, updated and deleted.
-    list of date
-        The business dates whose gold the next run of this date has to compute; they are noted.
+    set of DatePair
+        The business dates whose gold the next runs of the dates have to compute; they are noted.
     """
     # A stored table that cannot take the columns of its contract stops the merge of all tables, too.
     for contract in contracts:
@@ -158,7 +292,7 @@ def merge_new_rows(stage: Stage, contracts: Sequence[Table]) -> tuple[dict[str, 
             stage.lake,
             contract,
             add_derived_columns(stage, contract),
-            landed_on=stage.run_date,
+            dates=stage.dates,
             group=merge_group(stage.source, contract.name),
             before=partial(tracker.note, contract),
             database=stage.engine.connection,
@@ -168,17 +302,12 @@ def merge_new_rows(stage: Stage, contracts: Sequence[Table]) -> tuple[dict[str, 
     return counts, tracker.mark_remaining()
 
 
-def _merged_table_sql(table: str) -> str:
-    """Return the relation in which a foreign key of silver is looked up: stored rows, and those of this merge."""
-    return f"(SELECT * FROM {table} UNION ALL SELECT * FROM new.{table.split('.')[1]}) AS known"
-
-
-def _find_key_collisions(stage: Stage, contract: Table, landed: int) -> list[RuleResult]:
-    """Return the broken rule that landed rows of one key and version are equal; nothing if it holds.
+def _find_key_collisions(stage: Stage, contract: Table, day: date, landed: int) -> list[RuleResult]:
+    """Return the broken rule that a date's rows of one key and version are equal; nothing if it holds.
 
     It is an error if the landing contract declares the key.
     """
-    table = f"mapped.{contract.name}"
+    table = _rows_of_date(stage, f"mapped.{contract.name}", day)
     key = ", ".join(quote(name) for name in contract.key)
     values = ", ".join(quote(name) for name in contract.mappable if name not in (*contract.key, VERSION_AT))
     repeated = f"SELECT {key}, {VERSION_AT} FROM {table} GROUP BY ALL HAVING count(*) > 1"

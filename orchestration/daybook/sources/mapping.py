@@ -11,8 +11,8 @@ import sqlglot
 from sqlglot import exp
 
 from daybook.contracts.canonical import silver_table
-from daybook.contracts.columns import column_key
-from daybook.contracts.model import VERSION_AT
+from daybook.contracts.columns import column_key, find_column
+from daybook.contracts.model import LANDED_ON, VERSION_AT
 from daybook.sources.config import Column, Select, Source, row_position
 from daybook.sources.timestamps import clock_change_sql, has_offset
 
@@ -190,8 +190,53 @@ def failed_casts_sql(types: dict[str, str], zone: str = _SHOP_TIMEZONE_SQL) -> s
     return f"concat_ws(', ', {', '.join(cases)})" if cases else "''"
 
 
-def mapped_sql(source: Source, table: str, run_date: date) -> str:
+RUN_DATE = "run_date"
+"""Column of entities with rows of several business dates."""
+
+
+def is_mapped_by_date(source: Source, table: str) -> bool:
+    """Return whether rows of several dates can be mapped in one statement (``mapped_sql`` without a date).
+
+    A window, a subquery, or an outer join of all rows of another entity would mix the dates.
+    """
+    for select in source.mapping.get(table, []):
+        given = " ".join(["SELECT 1", *(f", {each}" for each in select.columns.values()), f"FROM {select.from_} {select.join}"])
+        given += f" WHERE {select.where}" if select.where else ""
+        given += f" GROUP BY {', '.join(select.group_by)}" if select.group_by else ""
+        try:
+            statement = sqlglot.parse_one(given, read="duckdb")
+        except sqlglot.errors.SqlglotError:
+            return False
+        mixing = (exp.Window, exp.Subquery, exp.Exists, exp.Lateral, exp.Unnest)
+        grouped = statement.args.get("group")
+        if any(statement.find_all(*mixing)) or (grouped and (grouped.args.get("all") or not grouped.expressions)):
+            return False
+        if any(each.side in ("RIGHT", "FULL") or each.method == "NATURAL" for each in statement.args.get("joins") or []):
+            return False
+    return True
+
+
+def join_by_date(source: Source, select: Select) -> str:
+    """Return the JOIN clauses of a SELECT, which join only rows of the same date of its entities."""
+    if not select.join:
+        return ""
+    statement = sqlglot.parse_one(f"SELECT 1 FROM {select.from_} {select.join}", read="duckdb")
+    clauses = []
+    for join in statement.args["joins"]:
+        entity = find_column(source.entities, join.this.name)
+        if entity is not None and join.args.get("using"):
+            join.append("using", exp.to_identifier(RUN_DATE))
+        elif entity is not None:
+            join.on(f"{quote(join.this.alias_or_name)}.{RUN_DATE} = {select.from_}.{RUN_DATE}", dialect="duckdb", copy=False)
+        clauses.append(join.sql("duckdb"))
+    return "\n".join(clauses)
+
+
+def mapped_sql(source: Source, table: str, run_date: Optional[date] = None) -> str:
     """Return SQL for the rows that the source has for a canonical table, before the newest version of each is chosen.
+
+    Without ``run_date``, the entities have rows of several dates in the column ``run_date``, and the rows of each date are
+    mapped by themselves (``is_mapped_by_date``). Their date is the last column, ``landed_on``.
 
     Columns: those of ``silver.<table>`` that a mapping may give, typed, personal keys as pseudonyms, plus ``_unfit`` (the
     columns whose value cannot be converted and is NULL), ``_source_file`` and ``_row_number`` of the row they come from. Rows
@@ -203,6 +248,7 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
     if not selects:
         typed = [(name, contract.type_of(name)) for name in columns]
         typed += [("_unfit", "VARCHAR"), ("_source_file", "VARCHAR"), ("_row_number", "BIGINT")]
+        typed += [] if run_date else [(LANDED_ON, "DATE")]
         nulls = ",\n  ".join(f"CAST(NULL AS {sql_type}) AS {quote(name)}" for name, sql_type in typed)
         return f"SELECT\n  {nulls}\nWHERE 1 = 0"
     number = row_position(table).column if source.selects_without_key(table) else ""
@@ -219,11 +265,14 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
             if name in contract.pseudonyms:
                 value = f"pseudonym({value})"
             elif name == VERSION_AT:
-                value = _version_sql(value, run_date)
+                value = _version_sql(value, literal(run_date.isoformat()) if run_date else f"CAST({LANDED_ON} AS VARCHAR)")
             outer.append(f"{value} AS {quote(name)}")
         outer.append(
             f"{failed_casts_sql({name: contract.type_of(name) for name in columns}, zone)} AS _unfit, _source_file, _row_number"
         )
+        if run_date is None:
+            outer.append(LANDED_ON)
+            lines.append(f"{select.from_}.{RUN_DATE} AS {LANDED_ON}")
         if number:
             outer.append(f"{place} AS _select")
         for name in ("_source_file", "_row_number"):
@@ -231,15 +280,19 @@ def mapped_sql(source: Source, table: str, run_date: date) -> str:
             lines.append(f"{f'min({tie})' if select.group_by else tie} AS {name}")
         sql = "SELECT\n  " + ",\n  ".join(lines) + f"\nFROM {select.from_}"
         if select.join:
-            sql += f"\n{select.join}"
+            sql += f"\n{select.join if run_date else join_by_date(source, select)}"
         if select.where:
             sql += f"\nWHERE {select.where}"
         if select.group_by:
-            sql += f"\nGROUP BY {', '.join(select.group_by)}"
+            by_date = [] if run_date else [f"{select.from_}.{RUN_DATE}"]
+            sql += f"\nGROUP BY {', '.join([*by_date, *select.group_by])}"
         # Converted outside, so that each expression is computed once.
         parts.append(f"SELECT {', '.join(outer)} FROM (\n{sql}\n) AS given")
     sql = "\nUNION ALL\n".join(parts)
-    return _with_positions(sql, [*columns, "_unfit", "_source_file", "_row_number"], table) if number else sql
+    if not number:
+        return sql
+    names = [*columns, "_unfit", "_source_file", "_row_number", *([] if run_date else [LANDED_ON])]
+    return _with_positions(sql, names, table, by_date=run_date is None)
 
 
 def _value_sql(value: Union[bool, int, float, str]) -> str:
@@ -281,8 +334,8 @@ def _timezone_sql(source: Source, select: Select) -> str:
     return literal(zone) if zone else _SHOP_TIMEZONE_SQL
 
 
-def _version_sql(value: str, run_date: date) -> str:
-    return f"COALESCE({value}, CAST({literal(run_date.isoformat())} AS TIMESTAMPTZ))"
+def _version_sql(value: str, run_date: str) -> str:
+    return f"COALESCE({value}, CAST({run_date} AS TIMESTAMPTZ))"
 
 
 def are_collisions_errors(source: Source, table: str) -> bool:
@@ -309,13 +362,13 @@ def _columns_read(select: Select, names: list[str]) -> set[str]:
 # Flat files: rows without a key of their own
 
 
-def _with_positions(sql: str, columns: list[str], table: str) -> str:
+def _with_positions(sql: str, columns: list[str], table: str, *, by_date: bool) -> str:
     """Number the rows of a table by their position within their group, and give the rows of a group one version.
 
     They are replaced together.
     """
     position = row_position(table)
-    group = f"PARTITION BY {quote(position.within)}"
+    group = f"PARTITION BY {quote(position.within)}" + (f", {LANDED_ON}" if by_date else "")
     # A row of a file gives one line for each SELECT, however many rows a join finds for it.
     given = {
         position.column: f"dense_rank() OVER ({group} ORDER BY _source_file, _row_number, _select) AS {quote(position.column)}",
@@ -348,7 +401,8 @@ def newest_files_sql(source: Source, entity: str, files: Iterable[str], run_date
     if sqlglot.parse_one(version, read="duckdb").find(exp.AggFunc) is None:
         version = f"max({version})"
     group, place = _group_and_file_sql(source, select, files)
-    version = _version_sql(cast_sql(version, "TIMESTAMPTZ", _timezone_sql(source, select)), run_date)
+    given = cast_sql(version, "TIMESTAMPTZ", _timezone_sql(source, select))
+    version = _version_sql(given, literal(run_date.isoformat()))
     return (
         f"SELECT _order, arg_max(_file, ROW(_version, _file)) AS _file FROM (SELECT {group} AS _order, {place} AS _file, "
         f"{version} AS _version FROM {entity} {select.join} "
