@@ -12,6 +12,7 @@ from daybook.records.names import (
     format_range_id,
     format_run_id,
     is_range_id,
+    list_range,
     notebook_name,
     range_of,
     run_date_of,
