@@ -208,9 +208,13 @@ class Lake:
         commit = self.commit_properties(None, **{RUN_DATE_KEY: " ".join(days)})
         self.commit(table, lambda delta: overwrite(delta, rows, predicate, commit))
 
-    def append(self, table: str, rows: pa.Table, run_date: date) -> None:
-        """Add rows to those of a date. Concurrent appends do not conflict."""
-        rows = _add_run_date(rows, run_date)
+    def append(self, table: str, rows: pa.Table, run_date: Optional[date] = None) -> None:
+        """Add rows to those of a date; without a date, rows that have the column ``run_date``.
+
+        Concurrent appends do not conflict.
+        """
+        if run_date is not None:
+            rows = _add_run_date(rows, run_date)
         self._create_if_absent(table, rows.schema)
         self.commit(
             table,

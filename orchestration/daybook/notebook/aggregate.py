@@ -123,7 +123,7 @@ def write_candidates(stage: Stage, *, read: str = "", definitions: Sequence[str]
     if unfit:
         reasons = apply_approval(stage, gate_broken_rules(unfit), unfit)
         # As in the quality stage: silver has the rows, and gold stays without them.
-        hold_dates(stage)
+        hold_dates(stage, [stage.run_date])
         stage.reject(reasons, rows_in=rows_in)
         return format_rules(unfit)
     shared = {name: stage.definitions[name] for name in definitions}

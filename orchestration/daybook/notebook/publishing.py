@@ -56,7 +56,7 @@ def publish_candidates(stage: Stage, dates: Sequence[date], basis: CandidateBasi
     ]
     # Note the held dates for the next run first; only then may this run's notes go.
     mark_stale_dates(stage.lake, basis.held)
-    release_dates(stage)
+    release_dates(stage, [stage.run_date])
     clear_stale_notes(stage.lake, basis.notes)
 
 

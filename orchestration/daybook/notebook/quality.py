@@ -156,7 +156,7 @@ def publish(stage: Stage, audit: Audit) -> None:
     checked = sum(each.checked for each in audit.rules if each.rule.endswith("is unique"))
     reasons = apply_approval(stage, gate_broken_rules(audit.rules) + gate_differences(audit.figures), audit.rules)
     if reasons:
-        hold_dates(stage)
+        hold_dates(stage, [stage.run_date])
         stage.reject(reasons, rows_in=checked)
         return
     publish_candidates(stage, audit.dates, audit.basis)

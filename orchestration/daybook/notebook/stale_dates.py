@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from daybook.contracts.canonical import business_date_column
-from daybook.lake.tables import Lake
+from daybook.lake.tables import RUN_DATE_COLUMN, Lake
 from daybook.notebook.context import Stage
 
 STALE_DATES = "control.stale_dates"
@@ -41,10 +41,15 @@ def mark_stale_dates(lake: Lake, dates: Iterable[date], *, under: date = ANY_RUN
     Without ``under``, the next run of any date does so. Note dates after the change of silver, or before and after it: a run
     that reads the note in between would take the date for done.
     """
-    days = sorted(set(dates))
-    if days:
-        names = pa.array([uuid.uuid4().hex for _ in days], pa.string())
-        lake.append(STALE_DATES, dates_table(days).append_column("note", names), under)
+    mark_stale_pairs(lake, ((under, day) for day in dates))
+
+
+def mark_stale_pairs(lake: Lake, pairs: Iterable[tuple[date, date]]) -> None:
+    """Note pairs of a run date and a business date whose gold its next run has to compute again, in one commit."""
+    found = sorted(set(pairs))
+    if found:
+        names = pa.array([uuid.uuid4().hex for _ in found], pa.string())
+        lake.append(STALE_DATES, _pairs_table(found).append_column("note", names))
 
 
 def dates_table(dates: Iterable[date]) -> pa.Table:
@@ -52,14 +57,25 @@ def dates_table(dates: Iterable[date]) -> pa.Table:
     return pa.table({business_date_column(): pa.array(list(dates), pa.date32())})
 
 
+def _pairs_table(pairs: Sequence[tuple[date, date]]) -> pa.Table:
+    """Return pairs of a run date and a date as a table, which has the run dates as ``run_date``."""
+    run_dates = pa.array([run_date for run_date, _ in pairs], pa.date32())
+    return dates_table(day for _, day in pairs).append_column(RUN_DATE_COLUMN, run_dates)
+
+
 def read_stale_notes(stage: Stage) -> list[StaleNote]:
-    """Return the notes for this business date, and those for the next run of any date."""
+    """Return the notes for the business dates that continue, and those for the next run of any date."""
+    return _read_notes(stage, [ANY_RUN_DATE, *stage.dates])
+
+
+def _read_notes(stage: Stage, run_dates: Iterable[date]) -> list[StaleNote]:
     stage.engine.refresh(STALE_DATES)
     if not stage.lake.exists(STALE_DATES):
         return []
+    asked = ", ".join(f"DATE '{day}'" for day in run_dates)
     rows = stage.engine.rows(
         f"SELECT run_date, {business_date_column()} AS day, coalesce(note, '') AS note FROM {STALE_DATES} "
-        f"WHERE run_date IN (DATE '{stage.day}', DATE '{ANY_RUN_DATE}') ORDER BY run_date, day, note"
+        f"WHERE run_date IN ({asked}) ORDER BY run_date, day, note"
     )
     return [StaleNote(*row) for row in rows]
 
@@ -84,19 +100,21 @@ def read_held_dates(stage: Stage) -> dict[date, set[date]]:
     return held
 
 
-def hold_dates(stage: Stage) -> list[date]:
-    """Keep other runs from publishing what this run has changed in silver, until it is published; return the dates.
+def hold_dates(stage: Stage, days: Sequence[date]) -> None:
+    """Keep other runs from publishing what the landings of these run dates have changed in silver, until they are published.
 
-    For a gate that refuses the run: its rows are in silver and not in gold.
+    For a gate that refuses the dates: their rows are in silver and not in gold.
     """
-    own = {note.stale_date for note in read_stale_notes(stage) if note.run_date == stage.run_date}
-    days = sorted(own | {stage.run_date})
-    stage.lake.replace_date(HELD_DATES, dates_table(days), stage.run_date)
-    stage.details["held_dates"] = [day.isoformat() for day in days]
-    return days
+    held = {day: {day} for day in days}
+    for note in _read_notes(stage, days):
+        held[note.run_date].add(note.stale_date)
+    pairs = [(run_date, day) for run_date in days for day in sorted(held[run_date])]
+    stage.lake.replace_dates(HELD_DATES, _pairs_table(pairs), days)
+    for run_date in days:
+        stage.results[run_date].details["held_dates"] = [day.isoformat() for day in sorted(held[run_date])]
 
 
-def release_dates(stage: Stage) -> None:
-    """Let other runs publish what this run has changed, since it is published."""
-    if stage.run_date in stage.lake.run_dates(HELD_DATES):
-        stage.lake.replace_date(HELD_DATES, dates_table([]), stage.run_date)
+def release_dates(stage: Stage, days: Sequence[date]) -> None:
+    """Let other runs publish what the landings of these run dates have changed, since they are published."""
+    there = set(stage.lake.run_dates(HELD_DATES))
+    stage.lake.replace_dates(HELD_DATES, _pairs_table([]), [day for day in days if day in there])
