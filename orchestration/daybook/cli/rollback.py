@@ -86,11 +86,18 @@ def _summarize(plan: "RollbackPlan") -> dict[str, Any]:
     return {
         "run_id": plan.run.run_id,
         "run_date": plan.run.run_date,
-        "shows": {day.isoformat(): shown for day, shown in plan.shows.items()} if plan.run.is_range else plan.shows.get(plan.run.run_date),
+        "shows": _list_shown(plan),
         "restored_dates": plan.restored,
         "removed_dates": plan.removed,
         "later_dates": sorted(plan.later - {*plan.removed}),
     }
+
+
+def _list_shown(plan: "RollbackPlan") -> Any:
+    """Return the earlier run of the date whose publication shows again; of a range, such runs by date."""
+    if plan.run.is_range:
+        return {day.isoformat(): run_id for day, run_id in plan.shows.items()}
+    return plan.shows.get(plan.run.run_date)
 
 
 def _print_plan(plan: "RollbackPlan") -> None:
