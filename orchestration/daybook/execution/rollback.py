@@ -381,7 +381,7 @@ def _define_earlier_rows(stage: Stage, contract: Table, version: int) -> None:
     """Make the rows that the dates had at a version of the table of versions queryable as ``new.<table>``."""
     rows = open_version(stage.lake, f"versions.{contract.name}", version, None if stage.is_range else stage.run_date)
     kept = pa.schema([each for each in contract.arrow_schema if each.name not in contract.derived])
-    rows = with_columns(rows, kept)
+    rows = with_columns(rows, kept.append(pa.field(RUN_DATE_COLUMN, pa.date32())))
     # A row without a version stands for one that the date had before and lacks.
     there = column_expression(rows.schema, VERSION_AT).is_valid()
     there &= ds.field(RUN_DATE_COLUMN).isin(pa.array(stage.dates, pa.date32()))
