@@ -86,15 +86,25 @@ def _summarize(plan: "RollbackPlan") -> dict[str, Any]:
     return {
         "run_id": plan.run.run_id,
         "run_date": plan.run.run_date,
-        "shows": plan.shows,
+        "shows": _list_shown(plan),
         "restored_dates": plan.restored,
         "removed_dates": plan.removed,
         "later_dates": sorted(plan.later - {*plan.removed}),
     }
 
 
+def _list_shown(plan: "RollbackPlan") -> Any:
+    """Return the earlier run of the date whose publication shows again; of a range, such runs by date."""
+    if plan.run.is_range:
+        return {day.isoformat(): run_id for day, run_id in plan.shows.items()}
+    return plan.shows.get(plan.run.run_date)
+
+
 def _print_plan(plan: "RollbackPlan") -> None:
-    shown = f"{plan.shows} shows again" if plan.shows else "no earlier run of its date is published"
+    if plan.run.is_range:
+        shown = f"earlier runs of {len(plan.shows)} of its {len(plan.dates)} dates show again"
+    else:
+        shown = f"{plan.shows[plan.run.run_date]} shows again" if plan.shows else "no earlier run of its date is published"
     print_line(f"{plan.run.run_id}: its publication is taken back; {shown}.")
     _print_list("restored as before the run", plan.restored)
     _print_list("removed from gold", plan.removed)

@@ -21,6 +21,7 @@ from datetime import date
 from typing import Optional
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from daybook.contracts import Table, load_tables
 from daybook.contracts.canonical import business_date_column, business_date_table
@@ -44,10 +45,10 @@ from daybook.lake.rollback import (
     rollback_id,
     versions_gone_error,
 )
-from daybook.lake.tables import Lake
+from daybook.lake.tables import RUN_DATE_COLUMN, Lake
 from daybook.notebook.context import Stage
 from daybook.notebook.derived_columns import define_derivations
-from daybook.notebook.stale_dates import ANY_RUN_DATE, HELD_DATES, LANDED_DATES, STALE_DATES, mark_stale_dates
+from daybook.notebook.stale_dates import ANY_RUN_DATE, HELD_DATES, LANDED_DATES, STALE_DATES, mark_stale_dates, mark_stale_pairs
 from daybook.notebook.transform import merge_new_rows
 from daybook.privacy.erasure.plan import list_unfinished
 from daybook.privacy.run_values import build_redactor
@@ -56,7 +57,7 @@ from daybook.records.fingerprint import code_version
 from daybook.records.leases import HeldLeases, lease_dates, release_dates
 from daybook.records.locks import DateLocks
 from daybook.records.models import SCHEMA_VERSION, CodeVersion, RestoredTable, RollbackRecord, RunRecord
-from daybook.records.names import STAGES
+from daybook.records.names import STAGES, list_range
 from daybook.scheduling.freshness import has_published, is_published
 from daybook.settings import Settings, daybook_home
 from daybook.sources import load_source
@@ -72,19 +73,24 @@ class RollbackPlan:
     """What a rollback of a run does, as far as it is known before silver is merged."""
 
     run: RunRecord
-    shows: Optional[str]
-    """The earlier run of the date whose publication shows again."""
+    shows: dict[date, str]
+    """By date of the run, the earlier run whose publication shows again."""
     undone: frozenset[str]
-    """Runs that were rolled back, this one included."""
+    """Runs that were rolled back, this one included, with the date runs of ranges."""
     silver: dict[str, int]
-    """By silver table, the version of its ``versions`` table with the rows that the date had before."""
+    """By silver table, the version of its ``versions`` table with the rows that the dates had before."""
     control: dict[str, int]
-    """By list of dates (landed, held), the version with the rows of the date before."""
+    """By list of dates (landed, held), the version with the rows of the dates before."""
     gold: list[Restoration]
     removed: list[date]
-    """Dates whose rows gold loses: the run's date if it had not landed before."""
+    """Dates whose rows gold loses: those of the run that had not landed before."""
     answered: list[date]
     """Dates that waited for a run of any date, and that the run has computed."""
+
+    @property
+    def dates(self) -> list[date]:
+        """The business dates of the run."""
+        return list_range(self.run.run_id)
 
     @property
     def published(self) -> set[date]:
@@ -119,13 +125,13 @@ def plan_rollbacks(settings: Settings, run_ids: Sequence[str], *, while_running:
     Raises
     ------
     UsageError
-        If a run cannot be rolled back: it is unknown, published nothing, was rolled back before, or is not the newest
-        publication of its date.
+        If a run cannot be rolled back: it is unknown, published nothing, was rolled back before, is not the newest
+        publication of each of its dates, or is the date run of a range.
     LakeError
         If versions that are needed were removed.
     """
     archive = Archive(settings.archive)
-    runs = {run_id: archive.run(run_id) for run_id in archive.run_ids()}
+    runs = {run_id: archive.run(run_id) for run_id in [*archive.run_ids(), *archive.range_ids()]}
     if not while_running:
         require_no_active_run(archive, _COMMAND)
     if list_unfinished(settings.lake):
@@ -137,7 +143,7 @@ def plan_rollbacks(settings: Settings, run_ids: Sequence[str], *, while_running:
     for run_id in run_ids:
         if run_id not in runs:
             raise UsageError(f"There is no run {run_id}; `daybook runs` lists them.")
-        undone = {each.run_id for each in runs.values() if each.rolled_back} | {each.run.run_id for each in plans}
+        undone = {each.run_id for each in runs.values() if each.rolled_back}.union(*(each.undone for each in plans))
         plans.append(_plan(lake, runs[run_id], list(runs.values()), undone))
     return plans
 
@@ -154,7 +160,7 @@ def find_publications_since(settings: Settings, table: str, version: int) -> lis
     if commits[0].version > version + 1:
         raise versions_gone_error(table)
     archive = Archive(settings.archive)
-    known = set(archive.run_ids())
+    known = {*archive.run_ids(), *archive.range_ids()}
     made = [each.writer for each in reversed(commits) if each.published is not None and each.version > version]
     found = [writer for writer in dict.fromkeys(made) if writer in known and not _is_finished(archive, writer)]
     if not found:
@@ -189,8 +195,7 @@ def roll_back(settings: Settings, run_id: str, *, by: str, why: str, while_runni
     if not why.strip():
         raise UsageError("A rollback needs a reason: --reason TEXT.")
     archive = Archive(settings.archive)
-    day = archive.run(run_id).run_date
-    with _lock(settings, day, run_id) as leases:
+    with _lock(settings, run_id) as leases:
         (plan,) = plan_rollbacks(settings, [run_id], while_running=while_running)
         started = plan.run.rolled_back
         if started is None:
@@ -198,7 +203,7 @@ def roll_back(settings: Settings, run_id: str, *, by: str, why: str, while_runni
                 record="rollback",
                 schema_version=SCHEMA_VERSION,
                 run_id=run_id,
-                run_date=day,
+                run_date=plan.run.run_date,
                 env=settings.env,
                 by=by,
                 # The reason goes into the archive, so it is redacted like everything there.
@@ -212,7 +217,7 @@ def roll_back(settings: Settings, run_id: str, *, by: str, why: str, while_runni
         record = started.changed(
             ended_at=current_timestamp(),
             tables=_list_changed_tables(lake, plan),
-            shows=plan.shows,
+            shows=None if plan.run.is_range else plan.shows.get(plan.run.run_date),
             restored_dates=plan.restored,
             removed_dates=plan.removed,
             stale_dates=stale_dates,
@@ -224,12 +229,22 @@ def roll_back(settings: Settings, run_id: str, *, by: str, why: str, while_runni
 
 
 def _plan(lake: Lake, run: RunRecord, runs: Sequence[RunRecord], undone: Collection[str]) -> RollbackPlan:
-    of_date = [each for each in runs if each.run_date == run.run_date]
-    number = [each.run_id for each in of_date].index(run.run_id)
-    _require_newest_publication(run, [each for each in of_date[number + 1 :] if each.run_id not in undone])
-    undone = frozenset({*undone, run.run_id})
-    # Later runs of the date, which did not publish, have replaced its rows too.
-    writers = {each.run_id for each in of_date[number:]}
+    if run.range_id:
+        raise UsageError(
+            f"The date of {run.run_id} was run together with others; roll back {run.range_id}, or run the date again."
+        )
+    dates, own = list_range(run.run_id), {run.run_id, *(each.run_id for each in run.dates.values())}
+    shows: dict[date, str] = {}
+    writers: set[str] = set()
+    for day in dates:
+        of_date = [each for each in runs if each.run_date == day and not each.is_range]
+        number = next(place for place, each in enumerate(of_date) if each.run_id in own)
+        _require_newest_publication(run, [each for each in of_date[number + 1 :] if each.run_id not in undone])
+        # Later runs of the date, which did not publish, have replaced its rows too.
+        writers.update(each.range_id or each.run_id for each in of_date[number:])
+        earlier = [each.run_id for each in of_date[:number] if is_published(each) and each.run_id not in undone]
+        shows.update({day: earlier[-1]} if earlier else {})
+    undone = frozenset({*undone, *own})
     gold = [
         found
         for contract in load_tables("gold").values()
@@ -239,18 +254,17 @@ def _plan(lake: Lake, run: RunRecord, runs: Sequence[RunRecord], undone: Collect
     silver, control = _find_earlier_rows(lake, run, writers)
     for each in gold:
         read_restored_rows(lake, each)
-    landed = run.run_date in lake.run_dates(LANDED_DATES)
+    landed = set(lake.run_dates(LANDED_DATES))
     if LANDED_DATES in control:
-        landed = bool(open_version(lake, LANDED_DATES, control[LANDED_DATES], run.run_date).count_rows())
-    shows = [each.run_id for each in of_date[:number] if is_published(each) and each.run_id not in undone]
+        landed = set(_read_dates(lake, LANDED_DATES, control[LANDED_DATES], dates)[RUN_DATE_COLUMN].to_pylist())
     return RollbackPlan(
         run=run,
-        shows=shows[-1] if shows else None,
+        shows=shows,
         undone=undone,
         silver=silver,
         control=control,
         gold=gold,
-        removed=[] if landed else [run.run_date],
+        removed=[day for day in dates if day not in landed],
         answered=_find_answered_dates(lake, run),
     )
 
@@ -282,21 +296,22 @@ def _require_publications(run: RunRecord, found: Collection[str]) -> None:
 
 
 def _find_earlier_rows(lake: Lake, run: RunRecord, writers: Collection[str]) -> tuple[dict[str, int], dict[str, int]]:
-    """Return by silver table, and by list of dates, the version with the rows of the date before the first of the writers."""
+    """Return by silver table, and by list of dates, the version with the rows of the dates before the first of the writers."""
     silver, control = {}, {}
+    only = None if run.is_range else run.run_date
     written = {table for attempt in run.stages for table in attempt.tables_written}
     for contract in load_tables("silver").values():
         table = f"versions.{contract.name}"
         before = find_version_before(table, list_commits(lake, table), writers)
         if before is not None:
-            open_version(lake, table, before, run.run_date)
+            open_version(lake, table, before, only)
             silver[contract.full_name] = before
         elif table in written:
             raise versions_gone_error(table)
     for table in (LANDED_DATES, HELD_DATES):
         before = find_version_before(table, list_commits(lake, table), writers)
         if before is not None:
-            open_version(lake, table, before, run.run_date)
+            open_version(lake, table, before, only)
             control[table] = before
         elif table in written:
             raise versions_gone_error(table)
@@ -318,14 +333,20 @@ def _read_notes(lake: Lake, version: int) -> dict[str, date]:
     return dict(zip(rows["note"].to_pylist(), rows[business_date_column()].to_pylist()))
 
 
+def _read_dates(lake: Lake, table: str, version: int, dates: Sequence[date]) -> pa.Table:
+    """Return the rows that dates have at a version of a table."""
+    rows = open_version(lake, table, version, dates[0] if len(dates) == 1 else None)
+    return rows.to_table(filter=ds.field(RUN_DATE_COLUMN).isin(pa.array(dates, pa.date32())))
+
+
 def _restore(settings: Settings, lake: Lake, plan: RollbackPlan) -> tuple[list[date], list[str]]:
     """Restore silver, the lists of dates and gold; return the dates and tables that only the next run makes right."""
-    run_date = plan.run.run_date
     others_merged = _has_other_merges(lake, plan)
     affected = _merge_earlier_rows(settings, lake, plan)
     for table, version in plan.control.items():
-        lake.replace_date(table, open_version(lake, table, version, run_date).to_table(), run_date)
-    candidates = _find_stale_dates(Archive(settings.archive), plan, affected, others_merged)
+        lake.replace_dates(table, _read_dates(lake, table, version, plan.dates), plan.dates)
+    archive = Archive(settings.archive)
+    candidates = _find_stale_dates(archive, plan, affected, others_merged)
     # A date that has not landed is not published.
     stale = sorted(candidates.intersection(lake.run_dates(LANDED_DATES)))
     mark_stale_dates(lake, stale)
@@ -337,21 +358,20 @@ def _restore(settings: Settings, lake: Lake, plan: RollbackPlan) -> tuple[list[d
         restore_gold(lake, found, plan.run.run_id, removed, snapshot)
     # The next run of the date computes what this run did, such as dates that a rejected run had left to it. Last, because a
     # second try takes the notes for the dates that the merges affect.
-    touched = {date.fromisoformat(day) for each in plan.run.stages for day in each.details.touched_dates}
-    mark_stale_dates(lake, touched | plan.published, under=run_date)
-    is_exact = not others_merged and plan.undone == {plan.run.run_id}
+    mark_stale_pairs(lake, _list_noted_pairs(archive, plan))
+    is_exact = not others_merged and plan.undone == {plan.run.run_id, *(each.run_id for each in plan.run.dates.values())}
     later = [each.contract.full_name for each in plan.gold if None in each.later]
     return stale, later if is_exact else plan.whole_tables
 
 
 def _merge_earlier_rows(settings: Settings, lake: Lake, plan: RollbackPlan) -> set[date]:
-    """Merge the rows that the date had before; return the dates whose gold that affects."""
+    """Merge the rows that the dates had before; return the dates whose gold that affects."""
     if not plan.silver:
         return set()
     source = load_source(settings.source)
     engine = ViewEngine(DuckDBEngine(lake, settings.timezone, spill=daybook_home() / "scratch"), source)
-    run_date = plan.run.run_date
-    stage = Stage(STAGES[2], settings, run_date, run_date, [run_date], lake.run_id, source, lake, engine)
+    dates = plan.dates
+    stage = Stage(STAGES[2], settings, dates[0], dates[-1], dates, lake.run_id, source, lake, engine)
     define_derivations(stage)
     contracts = [contract for name, contract in load_tables("silver").items() if name in plan.silver]
     for contract in contracts:
@@ -360,12 +380,13 @@ def _merge_earlier_rows(settings: Settings, lake: Lake, plan: RollbackPlan) -> s
 
 
 def _define_earlier_rows(stage: Stage, contract: Table, version: int) -> None:
-    """Make the rows that the date had at a version of the table of versions queryable as ``new.<table>``."""
-    rows = open_version(stage.lake, f"versions.{contract.name}", version, stage.run_date)
+    """Make the rows that the dates had at a version of the table of versions queryable as ``new.<table>``."""
+    rows = open_version(stage.lake, f"versions.{contract.name}", version, None if stage.is_range else stage.run_date)
     kept = pa.schema([each for each in contract.arrow_schema if each.name not in contract.derived])
-    rows = with_columns(rows, kept)
+    rows = with_columns(rows, kept.append(pa.field(RUN_DATE_COLUMN, pa.date32())))
     # A row without a version stands for one that the date had before and lacks.
     there = column_expression(rows.schema, VERSION_AT).is_valid()
+    there &= ds.field(RUN_DATE_COLUMN).isin(pa.array(stage.dates, pa.date32()))
     stage.engine.register("earlier_rows", rows.to_table(columns=scanner_columns(rows.schema, kept.names), filter=there))
     columns = ", ".join(
         f"CAST({'NULL' if name in contract.derived else quote(name)} AS {contract.type_of(name)}) AS {quote(name)}"
@@ -392,7 +413,7 @@ def _find_stale_dates(archive: Archive, plan: RollbackPlan, affected: set[date],
     """
     found = {day for day in affected if others_merged or day in plan.later or day not in plan.published}
     began = parse_timestamp(plan.run.started_at)
-    for other in map(archive.run, archive.run_ids()):
+    for other in map(archive.run, [*archive.run_ids(), *archive.range_ids()]):
         if other.run_id not in plan.undone and parse_timestamp(other.ended_at or other.started_at) > began:
             left = {date.fromisoformat(day) for each in other.stages for day in each.details.left_to_newer}
             found |= left & plan.published
@@ -421,18 +442,29 @@ def _list_changed_tables(lake: Lake, plan: RollbackPlan) -> dict[str, RestoredTa
     return found
 
 
+def _list_noted_pairs(archive: Archive, plan: RollbackPlan) -> list[tuple[date, date]]:
+    """Return each date of the run with the dates that it has computed, which its next run computes again."""
+    dates = {}
+    for day in plan.dates:
+        own = archive.run(plan.run.dates[day.isoformat()].run_id) if plan.run.is_range else plan.run
+        dates[day] = {date.fromisoformat(touched) for each in own.stages for touched in each.details.touched_dates}
+    # Where the records do not say which date has touched a date, the run of any of them computes it.
+    unknown = plan.published.difference(*dates.values())
+    return [(day, stale) for day, touched in dates.items() for stale in sorted(touched | unknown)]
+
+
 @contextmanager
-def _lock(settings: Settings, run_date: date, run_id: str) -> Iterator[Optional[HeldLeases]]:
-    """Hold the date by its lock, or in a bucket by its lease, which is returned."""
-    holder = rollback_id(run_id)
+def _lock(settings: Settings, run_id: str) -> Iterator[Optional[HeldLeases]]:
+    """Hold the dates of the run by their locks, or in a bucket by their leases, which are returned."""
+    holder, dates = rollback_id(run_id), list_range(run_id)
     if is_bucket(settings.archive):
-        leases = lease_dates(settings.lake, holder, [run_date])
+        leases = lease_dates(settings.lake, holder, dates)
         try:
             yield leases
         finally:
-            release_dates(settings.lake, holder, [run_date])
+            release_dates(settings.lake, holder, dates)
         return
-    with DateLocks(settings.archive, [run_date]) as held:
+    with DateLocks(settings.archive, dates) as held:
         held.write_holder(holder)
         yield None
 
