@@ -21,6 +21,7 @@ import daybook.lake.tables
 from daybook.contracts import load_table
 from daybook.errors import LakeError
 from daybook.lake.delta import TableCache
+from daybook.lake.layout import find_stored_date_column
 from daybook.lake.merge import merge
 from daybook.lake.publish import publish
 from daybook.lake.tables import COMPACTION_MIN_FILES, Lake
@@ -430,11 +431,11 @@ def test_development_copy_can_be_published_repeatedly(published: Lake) -> None:
     assert read_rows(mine, "gold.payment_mix", "amount") == [(Decimal(2),), (Decimal(6),)]
 
 
-def test_development_copy_of_an_empty_table_is_partitioned(published: Lake) -> None:
+def test_development_copy_of_an_empty_table_has_its_date(published: Lake) -> None:
     publish(published, load_table("gold.category_sales"), load_table("gold.category_sales").arrow_schema.empty_table(), [FIRST])
     mine = Lake(published.root, development="ann")
     mine.ensure_table(load_table("gold.category_sales"))
-    assert DeltaTable(mine.uri("gold.category_sales")).metadata().partition_columns == ["order_date"]
+    assert find_stored_date_column(DeltaTable(mine.uri("gold.category_sales"))) == "order_date"
     assert read_rows(mine, "gold.category_sales") == []
 
 
