@@ -100,13 +100,13 @@ def add_day(root: Path, rows: dict[str, pa.Table], back: int) -> None:
     for name, contract in contracts.items():
         if name.startswith("silver."):
             merge(lake, contract, shifted[name].select(contract.columns).cast(contract.arrow_schema), landed_on=day)
-            lake.compact(name)
     lake.replace_date(LANDED_DATES, pa.table({"orders": pa.array([500], pa.int64())}), day)
     for name, contract in contracts.items():
         if name.startswith("gold."):
             # Without a snapshot: no other run has published this date.
             publish(lake, contract, _filter_day(shifted[name].select(contract.columns).cast(contract.arrow_schema), day), [day])
-    lake.remove("control.stale_dates", "note", _list_notes(lake, day))
+    lake.delete_rows("control.stale_dates", "note", _list_notes(lake, day))
+    lake.compact_written_tables()
 
 
 def _filter_day(table: pa.Table, day: date) -> pa.Table:

@@ -17,9 +17,10 @@ from deltalake.table import TableAlterer
 from daybook.contracts import Property, Table
 from daybook.contracts.model import CustomProperty
 from daybook.errors import LakeError
+from daybook.lake.compaction import COMPACTION_MIN_FILES
 from daybook.lake.merge import merge
 from daybook.lake.publish import publish
-from daybook.lake.tables import COMPACTION_MIN_FILES, Lake
+from daybook.lake.tables import Lake
 from daybook.privacy import apply_keys, load_keys
 from daybook.privacy.rekey import rekey, require_keys
 from tests.lake.tables import (

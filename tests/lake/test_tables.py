@@ -20,11 +20,12 @@ from deltalake.exceptions import CommitFailedError
 import daybook.lake.tables
 from daybook.contracts import load_table
 from daybook.errors import LakeError
+from daybook.lake.compaction import COMPACTION_MIN_FILES
 from daybook.lake.delta import TableCache
 from daybook.lake.layout import find_stored_date_column
 from daybook.lake.merge import merge
 from daybook.lake.publish import publish
-from daybook.lake.tables import COMPACTION_MIN_FILES, Lake
+from daybook.lake.tables import Lake
 from tests.lake.tables import (
     CUSTOMERS,
     FIRST,
@@ -485,7 +486,7 @@ def test_large_files_are_not_compacted(lake: Lake, monkeypatch: pytest.MonkeyPat
     many = pa.concat_tables([items(ids.getrandbits(120)) for _ in range(5_000)])
     merge(lake, COMPACTED, many, landed_on=FIRST)
     (large,) = DeltaTable(lake.uri("silver.order_items")).file_uris()
-    monkeypatch.setattr("daybook.lake.tables.COMPACTED_FILE_BYTES", Path(large).stat().st_size)
+    monkeypatch.setattr("daybook.lake.compaction._FILE_BYTES", {"silver": Path(large).stat().st_size})
     for number in range(COMPACTION_MIN_FILES - 1):
         merge(lake, COMPACTED, items(number), landed_on=SECOND)
     assert not lake.compact("silver.order_items")

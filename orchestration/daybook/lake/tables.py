@@ -28,6 +28,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from daybook.contracts import LAYERS, Table, load_tables
 from daybook.contracts.columns import matching_columns
 from daybook.errors import LakeError
+from daybook.lake.compaction import find_compaction, replace_files
 from daybook.lake.delta import (
     TableCache,
     column_expression,
@@ -63,10 +64,6 @@ from daybook.storage import Store, delta_options, describe_os_error, is_bucket, 
 SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "control")
 RUN_DATE_KEY = "daybook_run_date"
 """Key of a commit's metadata with the business dates whose rows the commit replaces, separated by blanks."""
-COMPACTION_MIN_FILES = 16
-"""Number of small files from which a table is compacted. Each day's merge adds one."""
-COMPACTED_FILE_BYTES = 1 << 21
-"""Size from which a file is not small. Larger files are not rewritten, so the cost does not grow with the history."""
 _COMMIT_TRIES = 10
 CommitResult = TypeVar("CommitResult")
 
@@ -360,20 +357,21 @@ class Lake:
         Earlier versions keep their files. A concurrent commit has priority: then the next run compacts the table.
         """
         delta = self._open(table, own=True)
-        # deltalake 1.2.1 panics on the actions of a table without files.
-        if delta is None or not delta.file_uris():
+        groups = [] if delta is None else find_compaction(delta, table)
+        if delta is None or not groups:
             return False
-        sizes = pa.record_batch(delta.get_add_actions()).column("size_bytes")
-        if sum(size < COMPACTED_FILE_BYTES for size in sizes.to_pylist()) < COMPACTION_MIN_FILES:
-            return False
+        details = dict(self.commit_properties().custom_metadata or {})
         try:
             with self._tables.committing(self.uri(table)), self.timings.on("commits"):
-                delta.optimize.compact(target_size=COMPACTED_FILE_BYTES, commit_properties=self.commit_properties())
+                return replace_files(delta, table, self.uri(table), groups, operation="OPTIMIZE", details=details)
         except (DeltaError, OSError) as error:
-            if _is_conflict(error):
-                return False
             raise write_error(table, self.uri(table), error) from error
-        return True
+
+    def compact_written_tables(self) -> None:
+        """Compact the tables that this lake object has written, except candidates."""
+        for table in sorted(self.tables_written):
+            if not table.startswith("candidate."):
+                self.compact(table)
 
     def commit_properties(self, transactions: Optional[list[Transaction]] = None, **details: str) -> CommitProperties:
         """Return the properties of a commit: the run or the user who makes it, and further details."""

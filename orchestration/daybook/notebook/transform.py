@@ -126,8 +126,6 @@ def merge_silver(stage: Stage) -> Listing:
     dated = business_date_table()
     count = pa.table({dated.name: pa.array([rows[dated.full_name]], pa.int64())})
     stage.lake.replace_date(LANDED_DATES, count, stage.run_date)
-    for contract in contracts:
-        stage.lake.compact(contract.full_name)
     merged = [(name, rows[name], *each.values()) for name, each in counts.items()]
     stage.details["merged"] = {name: dict(zip(("rows", "inserted", "updated", "deleted"), rest)) for name, *rest in merged}
     stage.details["stale_dates"] = [day.isoformat() for day in stale]
