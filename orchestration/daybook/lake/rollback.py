@@ -32,7 +32,7 @@ from daybook.lake.schema_evolution import stored_names
 from daybook.lake.tables import Lake, overwrite
 
 _ID_PREFIX = "rollback-"
-_KNOWN_WRITERS = ("daily-", _ID_PREFIX, "dev/")
+_KNOWN_WRITERS = ("daily-", "range-", _ID_PREFIX, "dev/", "migrate")
 """How the names of writers begin that change rows of dates. Others, such as an erasure, change the rows of persons."""
 
 Part = Optional[date]

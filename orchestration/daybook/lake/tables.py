@@ -28,7 +28,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from daybook.contracts import LAYERS, Table, load_tables
 from daybook.contracts.columns import matching_columns
 from daybook.errors import LakeError
-from daybook.lake.compaction import find_compaction, replace_files
+from daybook.lake.compaction import compact_groups, find_compaction
 from daybook.lake.delta import (
     TableCache,
     column_expression,
@@ -363,7 +363,7 @@ class Lake:
         details = dict(self.commit_properties().custom_metadata or {})
         try:
             with self._tables.committing(self.uri(table)), self.timings.on("commits"):
-                return replace_files(delta, table, self.uri(table), groups, operation="OPTIMIZE", details=details)
+                return compact_groups(delta, table, self.uri(table), groups, details)
         except (DeltaError, OSError) as error:
             raise write_error(table, self.uri(table), error) from error
 
