@@ -25,7 +25,7 @@ from benchmarks.measuring import summarize_repeats
 from benchmarks.shop import LAST_DAY, Workspace
 from daybook.contracts import load_tables
 from daybook.lake.merge import merge
-from daybook.lake.publish import publish
+from daybook.lake.publish import LakeSnapshot, publish
 from daybook.lake.tables import RUN_DATE_COLUMN, Lake
 from daybook.notebook.stale_dates import LANDED_DATES, mark_stale_dates
 from daybook.notebook.validate import VALIDATED_DATES
@@ -103,8 +103,11 @@ def add_day(root: Path, rows: dict[str, pa.Table], back: int) -> None:
     lake.replace_date(LANDED_DATES, pa.table({"orders": pa.array([500], pa.int64())}), day)
     for name, contract in contracts.items():
         if name.startswith("gold."):
-            # Without a snapshot: no other run has published this date.
-            publish(lake, contract, _filter_day(shifted[name].select(contract.columns).cast(contract.arrow_schema), day), [day])
+            published = _filter_day(shifted[name].select(contract.columns).cast(contract.arrow_schema), day)
+            # No other run has published this date, so no earlier commit has to be read.
+            version = lake.version(name)
+            snapshot = LakeSnapshot("growth", {}, {name: -1 if version is None else version})
+            publish(lake, contract, published, [day], snapshot)
     lake.delete_rows("control.stale_dates", "note", _list_notes(lake, day))
     lake.compact_written_tables()
 
