@@ -1,7 +1,7 @@
-"""Part ``growth``: measure a day with 10 to 1,000 earlier days in the lake.
+"""Part ``growth``: measure a day with 10 to 1,000 earlier days in the lake, and reading all days of gold.
 
 The earlier days are synthesized, not run: the rows that one real run wrote are shifted to earlier dates with other orders and
-customers, and written with Daybook's own merge, publish and compaction, so that partitions and commits equal those of real
+customers, and written with Daybook's own merge, publish and compaction, so that files and commits equal those of real
 runs. Days are added from the newest back, so that each number of days contains the smaller ones. The archive has no records
 of the earlier days, and gold tables of all customers do not grow, because each run replaces them.
 """
@@ -12,11 +12,15 @@ import shutil
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from statistics import median
+from time import perf_counter
+from typing import Any, Callable
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from benchmarks import systems
@@ -25,12 +29,14 @@ from benchmarks.measuring import summarize_repeats
 from benchmarks.shop import LAST_DAY, Workspace
 from daybook.contracts import load_tables
 from daybook.lake.merge import merge
-from daybook.lake.publish import publish
+from daybook.lake.publish import LakeSnapshot, publish
+from daybook.lake.rewrite import list_tables
 from daybook.lake.tables import RUN_DATE_COLUMN, Lake
 from daybook.notebook.stale_dates import LANDED_DATES, mark_stale_dates
 from daybook.notebook.validate import VALIDATED_DATES
 
 EARLIER_DAYS = (10, 30, 100, 300, 1000)
+_READING_REPEATS = 25
 _NUMBERED = ("order_id", "review_id")
 """Ascending ids: those of earlier days are smaller. Customer keys are pseudonyms and have no order."""
 
@@ -70,9 +76,11 @@ def run(bench: Bench) -> Result:
     for each in measured:
         shutil.rmtree(each)
     points = [
-        {"days": count, "files": _count_files(snapshots[count].lake), **summarize_repeats(answers[count])} for count in counts
+        {"days": count, "files": _count_live_files(snapshots[count].lake), **summarize_repeats(answers[count])}
+        for count in counts
     ]
-    return {"repeats": bench.repeats, "points": points}
+    reading = [compare_reading(snapshots[counts[-1]].lake, name, root) for name in load_tables("gold")]
+    return {"repeats": bench.repeats, "points": points, "reading": reading}
 
 
 def _read_tables(lake: Path) -> Iterator[tuple[str, pa.Table]]:
@@ -100,13 +108,16 @@ def add_day(root: Path, rows: dict[str, pa.Table], back: int) -> None:
     for name, contract in contracts.items():
         if name.startswith("silver."):
             merge(lake, contract, shifted[name].select(contract.columns).cast(contract.arrow_schema), dates=[day])
-            lake.compact(name)
     lake.replace_date(LANDED_DATES, pa.table({"orders": pa.array([500], pa.int64())}), day)
     for name, contract in contracts.items():
         if name.startswith("gold."):
-            # Without a snapshot: no other run has published this date.
-            publish(lake, contract, _filter_day(shifted[name].select(contract.columns).cast(contract.arrow_schema), day), [day])
-    lake.remove("control.stale_dates", "note", _list_notes(lake, day))
+            published = _filter_day(shifted[name].select(contract.columns).cast(contract.arrow_schema), day)
+            # No other run has published this date, so no earlier commit has to be read.
+            version = lake.version(name)
+            snapshot = LakeSnapshot("growth", {}, {name: -1 if version is None else version})
+            publish(lake, contract, published, [day], snapshot)
+    lake.delete_rows("control.stale_dates", "note", _list_notes(lake, day))
+    lake.compact_written_tables()
 
 
 def _filter_day(table: pa.Table, day: date) -> pa.Table:
@@ -142,8 +153,38 @@ def _shift_keys(keys: pa.ChunkedArray, back: int) -> pa.Array:
     return pa.array(digits, pa.string())
 
 
-def _count_files(lake: Path) -> int:
-    return sum(1 for _ in lake.rglob("*.parquet"))
+def _count_live_files(lake: Path) -> int:
+    """Return the number of data files of the newest versions of all tables."""
+    return sum(len(table.open().file_uris()) for table in list_tables(str(lake)))
+
+
+def compare_reading(lake: Path, table: str, scratch: Path) -> dict[str, Any]:
+    """Compare a SELECT over all rows of a table with one over a Parquet file of the same rows, in seconds.
+
+    Both are opened for each query and read by DuckDB through Arrow.
+    """
+    stored = Lake(str(lake)).dataset(table)
+    assert stored is not None
+    rows, file = stored.to_table(), scratch / f"{table}.parquet"
+    pq.write_table(rows, file)
+    database = duckdb.connect()
+    query = f"SELECT count(*), {', '.join(f'max({name})' for name in rows.column_names)} FROM opened"
+
+    def select(opened: ds.Dataset) -> Any:
+        database.register("opened", opened)
+        return database.execute(query).fetchall()
+
+    readers: list[Callable[[], Any]] = [lambda: select(Lake(str(lake)).dataset(table)), lambda: select(ds.dataset(str(file)))]
+    if readers[0]() != readers[1]():
+        raise RuntimeError(f"{table} and {file} have other rows.")
+    seconds: list[list[float]] = [[], []]
+    for _ in range(_READING_REPEATS):
+        for found, read in zip(seconds, readers):
+            started = perf_counter()
+            read()
+            found.append(perf_counter() - started)
+    medians = [median(found) for found in seconds]
+    return {"table": table, "rows": rows.num_rows, "delta_seconds": medians[0], "parquet_seconds": medians[1]}
 
 
 def tables(result: Result) -> list[Table]:
@@ -154,4 +195,22 @@ def tables(result: Result) -> list[Table]:
         for each in points
     ]
     columns = ["earlier days", "data files", "median", f"÷ that of {points[0]['days']}"]
-    return [Table("A day in a growing lake", columns, rows, f"Daybook, warm; medians of {result['repeats']} in turn.")]
+    found = [
+        [
+            each["table"],
+            f"{each['rows']:,}",
+            f"{each['delta_seconds'] * 1e3:.1f} ms",
+            f"{each['parquet_seconds'] * 1e3:.1f} ms",
+            format_ratio(each["delta_seconds"], each["parquet_seconds"]),
+        ]
+        for each in result["reading"]
+    ]
+    return [
+        Table("A day in a growing lake", columns, rows, f"Daybook, warm; medians of {result['repeats']} in turn."),
+        Table(
+            "A SELECT over all days",
+            ["table", "rows", "Delta table", "Parquet file", "ratio"],
+            found,
+            f"Opened and read by DuckDB, {points[-1]['days']:,} earlier days; medians of {_READING_REPEATS} in turn.",
+        ),
+    ]

@@ -25,7 +25,8 @@ schema:
       - {name: page, logicalType: string, physicalType: VARCHAR, primaryKey: true, primaryKeyPosition: 2}
       - {name: visitor, logicalType: string, physicalType: VARCHAR, classification: pseudonym, primaryKey: true,
          primaryKeyPosition: 1}
-      - {name: day, logicalType: date, physicalType: DATE, required: true, partitioned: true}
+      - {name: day, logicalType: date, physicalType: DATE, required: true,
+         customProperties: [{property: businessDate, value: true}]}
       - {name: seconds, logicalType: number, physicalType: "DECIMAL(18,4)"}
       - {name: version_at, logicalType: timestamp, physicalType: TIMESTAMPTZ}
 """
@@ -55,9 +56,9 @@ def test_keys_and_required_columns_are_not_nullable(visits):
     assert load_table("silver.visits").required == ["page", "visitor", "day"]
 
 
-def test_partitions_and_pseudonyms_are_read(visits):
+def test_business_date_and_pseudonyms_are_read(visits):
     table = load_table("silver.visits")
-    assert (table.partition_by, table.pseudonyms) == (["day"], ["visitor"])
+    assert (table.date_column, table.pseudonyms) == ("day", ["visitor"])
 
 
 def test_types_are_equal_in_sql_and_arrow(visits):

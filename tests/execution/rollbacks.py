@@ -77,7 +77,7 @@ class RecordedShop:
             name: sorted(
                 engine.rows(
                     f"SELECT * FROM {name}"
-                    + (f" WHERE {contract.partition_by[0]} NOT IN ({listed})" if contract.partition_by else "")
+                    + (f" WHERE {contract.date_column} NOT IN ({listed})" if contract.date_column else "")
                 ),
                 key=repr,
             )

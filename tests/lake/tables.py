@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from daybook.contracts import load_table
 from daybook.lake.tables import Lake
@@ -79,6 +80,21 @@ def payments(*amounts: tuple[date, str]) -> pa.Table:
         for day, amount in amounts
     ]
     return pa.Table.from_pylist(rows, schema=PAYMENTS.arrow_schema)
+
+
+def create_partitioned(lake: Lake, table: str, schema: pa.Schema, column: str = "run_date") -> None:
+    """Create a table as earlier releases did, with a partition for each date and no statistics."""
+    DeltaTable.create(
+        lake.uri(table),
+        schema=schema,
+        partition_by=[column],
+        name=table,
+        configuration={"delta.dataSkippingNumIndexedCols": "0", "delta.checkpointInterval": "10"},
+    )
+
+
+def stored_partitions(lake: Lake, table: str) -> list[str]:
+    return list(DeltaTable(lake.uri(table)).metadata().partition_columns)
 
 
 def failing_reader(rows: pa.Table) -> pa.RecordBatchReader:

@@ -15,7 +15,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 import daybook.lake.delta
-from daybook.lake.delta import SUPPORTED_READER_VERSION, TableCache, list_partition_files, open_dataset
+from daybook.lake.delta import SUPPORTED_READER_VERSION, TableCache, open_dataset, read_dates
+from daybook.lake.layout import list_data_files, select_files
 
 SCHEMA = pa.schema(
     [("day", pa.date32()), ("shop name", pa.string()), ("amount", pa.decimal128(18, 4)), ("at", pa.timestamp("us", "UTC"))]
@@ -88,35 +89,36 @@ def test_files_of_other_partitions_are_not_opened(uri: str) -> None:
 
 
 @pytest.mark.parametrize("shop", ["a b", "100%/é"])
-def test_dataset_of_a_partition_has_only_its_files(uri: str, shop: str) -> None:
-    for part in (sales(1, "a b", "1.5", "2"), sales(1, "100%/é", "3"), sales(2, shop, "4"), sales(None, shop, "5")):
+def test_dataset_of_a_date_has_only_its_files(uri: str, shop: str) -> None:
+    for part in (sales(1, "a b", "1.5", "2"), sales(1, "100%/é", "3"), sales(2, shop, "4")):
         write_deltalake(uri, part, mode="append", partition_by=["day", "shop name"])
-    delta, only = DeltaTable(uri), {"day": date(2025, 11, 1), "shop name": shop}
-    of_partition, whole = open_dataset(delta, only), open_dataset(delta)
-    assert rows(of_partition) == [each for each in rows(whole) if (each["day"], each["shop name"]) == tuple(only.values())]
-    assert list_partition_files(delta, only) == {each.path for each in of_partition.get_fragments()}
-    assert len(list_partition_files(delta, only)) == 1
-    assert len(list_partition_files(delta, {})) == len(list(whole.get_fragments())) == 4
+    delta = DeltaTable(uri)
+    files = select_files(list_data_files(delta), [date(2025, 11, 1)])
+    of_date, whole = open_dataset(delta, files), open_dataset(delta)
+    assert rows(of_date) == [each for each in rows(whole) if each["day"] == date(2025, 11, 1)]
+    assert {each.path for each in files} == {each.path for each in of_date.get_fragments()}
+    assert (len(files), len(list_data_files(delta))) == (2, 3)
 
 
-def test_partition_of_a_newer_protocol_table_is_read(uri: str) -> None:
+def test_date_without_files_has_no_rows(uri: str) -> None:
+    write_deltalake(uri, sales(1, "a", "1"), partition_by=["day"])
+    delta = DeltaTable(uri)
+    assert select_files(list_data_files(delta), [date(2025, 11, 2)]) == []
+    assert open_dataset(delta, []).to_table() == SCHEMA.empty_table()
+
+
+def test_newer_protocol_table_is_read(uri: str) -> None:
     # A timestamp without a zone needs reader version 3.
     schema = pa.schema([("day", pa.date32()), ("at", pa.timestamp("us"))])
     for day in (1, 2):
         part = pa.table({"day": [date(2025, 11, day)], "at": [datetime(2025, 11, day)]}, schema=schema)
         write_deltalake(uri, part, mode="append", partition_by=["day"])
-    delta, only = DeltaTable(uri), {"day": date(2025, 11, 1)}
+    delta = DeltaTable(uri)
     assert delta.protocol().min_reader_version > SUPPORTED_READER_VERSION
-    assert open_dataset(delta, only).to_table()["at"].to_pylist() == [datetime(2025, 11, 1)]
-    assert open_dataset(delta, {}).count_rows() == open_dataset(delta).count_rows() == 2
-    assert len(list_partition_files(delta, only)) == 1
-
-
-def test_missing_partition_has_no_rows(uri: str) -> None:
-    write_deltalake(uri, sales(1, "a", "1"), partition_by=["day"])
-    delta, only = DeltaTable(uri), {"day": date(2025, 11, 2)}
-    assert open_dataset(delta, only).to_table() == SCHEMA.empty_table()
-    assert list_partition_files(delta, only) == frozenset()
+    assert read_dates(delta) == [date(2025, 11, 1), date(2025, 11, 2)]
+    assert open_dataset(delta).count_rows() == 2
+    first = open_dataset(delta, select_files(list_data_files(delta), [date(2025, 11, 1)]))
+    assert first.to_table()["at"].to_pylist() == [datetime(2025, 11, 1)]
 
 
 # Open tables

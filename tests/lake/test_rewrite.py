@@ -18,7 +18,7 @@ from daybook.lake.rewrite import (
     remove_history,
     remove_orphan_files,
     require_no_active_run,
-    rewrite_partitions,
+    rewrite_dates,
     rewrite_table,
     upgrade_table,
 )
@@ -81,23 +81,23 @@ def test_table_is_rewritten_in_one_marked_commit(lake: Lake) -> None:
     assert wrote == [True, False]
     assert names(lake) == ["ANN", "BOB", "CID"]
     assert table.open().version() == before + 1
-    assert table.open().metadata().partition_columns == ["run_date"]
+    assert table.open().metadata().partition_columns == []
 
 
-def test_only_changed_partitions_are_written(lake: Lake) -> None:
+def test_only_changed_dates_are_written(lake: Lake) -> None:
     table = table_of(lake)
 
     def change(rows: pa.Table) -> Optional[pa.Table]:
         return upper(rows) if "ann" in rows.column("name").to_pylist() else None
 
-    assert rewrite_partitions(table, change, by="test") == 1
+    assert rewrite_dates(table, change, by="test") == 1
     assert names(lake) == ["ANN", "BOB", "cid"]
-    assert rewrite_partitions(table, upper, by="test", partitions={"2025-11-02"}) == 1
+    assert rewrite_dates(table, upper, by="test", dates={SECOND}) == 1
     assert names(lake) == ["ANN", "BOB", "CID"]
 
 
-def test_all_rows_of_a_partition_can_be_removed(lake: Lake) -> None:
-    assert rewrite_partitions(table_of(lake), lambda rows: rows.slice(0, 0), by="test", partitions={"2025-11-01"}) == 1
+def test_all_rows_of_a_date_can_be_removed(lake: Lake) -> None:
+    assert rewrite_dates(table_of(lake), lambda rows: rows.slice(0, 0), by="test", dates={FIRST}) == 1
     assert names(lake) == ["cid"]
 
 
@@ -111,15 +111,15 @@ def test_conflicting_rewrite_is_repeated(lake: Lake) -> None:
             lake.replace_date("bronze.people", pa.table({"name": ["dan"]}), FIRST)
         return upper(rows)
 
-    rewrite_partitions(table, change, by="test", partitions={"2025-11-01"})
+    rewrite_dates(table, change, by="test", dates={FIRST})
     assert names(lake) == ["DAN", "cid"]
 
 
 def test_remove_history_keeps_the_newest_version(lake: Lake) -> None:
-    stray = Path(lake.root) / "bronze" / "people" / "run_date=2025-11-01" / "part-of-a-killed-writer.parquet"
+    stray = Path(lake.root) / "bronze" / "people" / "part-of-a-killed-writer.parquet"
     stray.write_bytes(b"old")
     table = table_of(lake)
-    rewrite_partitions(table, upper, by="test")
+    rewrite_dates(table, upper, by="test")
     assert remove_history(table) > 3
     assert not stray.exists()
     assert names(lake) == ["ANN", "BOB", "CID"]
@@ -140,14 +140,14 @@ def test_remove_history_keeps_transactions(lake: Lake) -> None:
 
 def test_upgraded_table_has_no_raw_values_in_its_log(lake: Lake) -> None:
     table = table_of(lake)
-    DeltaTable(table.uri).alter.set_table_properties({"delta.dataSkippingNumIndexedCols": "32"})
+    DeltaTable(table.uri).alter.set_table_properties({"delta.dataSkippingStatsColumns": "run_date,name"})
     # Like an earlier release, which did not set the properties.
     rows = pa.table({"run_date": [SECOND], "name": ["canary"]}).select(DeltaTable(table.uri).schema().to_arrow().names)
     write_deltalake(table.uri, rows, mode="append")
     log = Path(table.uri) / "_delta_log"
     assert any(b"canary" in path.read_bytes() for path in log.iterdir())
     upgrade_table(table)
-    rewrite_partitions(table, upper, by="test")
+    rewrite_dates(table, upper, by="test")
     remove_history(table)
     assert not any(word in path.read_bytes() for path in log.iterdir() for word in (b"canary", b"CANARY"))
 

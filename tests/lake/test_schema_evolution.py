@@ -15,10 +15,12 @@ from deltalake import DeltaTable
 from deltalake.table import TableAlterer
 
 from daybook.contracts import Property, Table
+from daybook.contracts.model import CustomProperty
 from daybook.errors import LakeError
+from daybook.lake.compaction import COMPACTION_MIN_FILES
 from daybook.lake.merge import merge
 from daybook.lake.publish import publish
-from daybook.lake.tables import COMPACTION_MIN_FILES, Lake
+from daybook.lake.tables import Lake
 from daybook.privacy import apply_keys, load_keys
 from daybook.privacy.rekey import rekey, require_keys
 from tests.lake.tables import (
@@ -44,6 +46,7 @@ def gaining(contract: Table, column: Property, at: int = 2) -> Table:
     return contract.model_copy(update={"properties": [*contract.properties[:at], column, *contract.properties[at:]]})
 
 
+IS_DATE = CustomProperty(property="businessDate", value=True)
 BRANDED = gaining(PRODUCTS, BRAND)
 WITH_FEE = gaining(PAYMENTS, FEE)
 
@@ -302,11 +305,11 @@ UNKNOWN_BEFORE = (
             "column 'name' is stored as string, not BIGINT; give the column of another type another name.",
         ),
         (
-            gaining(PRODUCTS, BRAND.model_copy(update={"partitioned": True})),
-            "it is partitioned by nothing and not by ['brand']; restore that.",
+            gaining(PRODUCTS, BRAND.model_copy(update={"customProperties": [IS_DATE]})),
+            "its business date is nothing and not brand; restore that.",
         ),
     ],
-    ids=["required", "key", "type", "partition"],
+    ids=["required", "key", "type", "business date"],
 )
 def test_incompatible_table_is_an_error_and_unchanged(filled: Lake, contract: Table, said: str) -> None:
     before = filled.version("silver.products"), filled.version("versions.products")

@@ -20,10 +20,12 @@ from deltalake.exceptions import CommitFailedError
 import daybook.lake.tables
 from daybook.contracts import load_table
 from daybook.errors import LakeError
+from daybook.lake.compaction import COMPACTION_MIN_FILES
 from daybook.lake.delta import TableCache
+from daybook.lake.layout import find_stored_date_column
 from daybook.lake.merge import merge
 from daybook.lake.publish import publish
-from daybook.lake.tables import COMPACTION_MIN_FILES, Lake
+from daybook.lake.tables import Lake
 from tests.lake.tables import (
     CUSTOMERS,
     FIRST,
@@ -430,11 +432,11 @@ def test_development_copy_can_be_published_repeatedly(published: Lake) -> None:
     assert read_rows(mine, "gold.payment_mix", "amount") == [(Decimal(2),), (Decimal(6),)]
 
 
-def test_development_copy_of_an_empty_table_is_partitioned(published: Lake) -> None:
+def test_development_copy_of_an_empty_table_has_its_date(published: Lake) -> None:
     publish(published, load_table("gold.category_sales"), load_table("gold.category_sales").arrow_schema.empty_table(), [FIRST])
     mine = Lake(published.root, development="ann")
     mine.ensure_table(load_table("gold.category_sales"))
-    assert DeltaTable(mine.uri("gold.category_sales")).metadata().partition_columns == ["order_date"]
+    assert find_stored_date_column(DeltaTable(mine.uri("gold.category_sales"))) == "order_date"
     assert read_rows(mine, "gold.category_sales") == []
 
 
@@ -485,7 +487,7 @@ def test_large_files_are_not_compacted(lake: Lake, monkeypatch: pytest.MonkeyPat
     many = pa.concat_tables([items(ids.getrandbits(120), FIRST) for _ in range(5_000)])
     merge(lake, COMPACTED, many, dates=[FIRST])
     (large,) = DeltaTable(lake.uri("silver.order_items")).file_uris()
-    monkeypatch.setattr("daybook.lake.tables.COMPACTED_FILE_BYTES", Path(large).stat().st_size)
+    monkeypatch.setattr("daybook.lake.compaction._FILE_BYTES", {"silver": Path(large).stat().st_size})
     for number in range(COMPACTION_MIN_FILES - 1):
         merge(lake, COMPACTED, items(number, SECOND), dates=[SECOND])
     assert not lake.compact("silver.order_items")

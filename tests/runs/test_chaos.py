@@ -46,7 +46,7 @@ from daybook.cli import main
 sys.argv = ["daybook", "backfill", *sys.argv[1:]]
 main()
 """
-GOLD_BY_DATE = [name for name, contract in load_tables("gold").items() if contract.partition_by]
+GOLD_BY_DATE = [name for name, contract in load_tables("gold").items() if contract.date_column]
 _COUNTED = r"\('(?:new|returning)_customers', \d+\)"
 LIFE_SECONDS = 14.0
 """Maximum time until a backfill is killed, less than its ten dates take on any machine."""

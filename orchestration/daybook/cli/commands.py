@@ -36,6 +36,7 @@ COMMANDS = {
     "lab": ("project", "Open JupyterLab on the notebooks."),
     "rekey": ("privacy", "Replace the key of pseudonyms."),
     "erase": ("privacy", "Remove a person from all tables and their old versions."),
+    "migrate": ("migrate", "Convert tables of an earlier release."),
     "vacuum": ("vacuum", "Remove files of old table versions."),
     "bundle": ("bundle", "Build the file that jobs on AWS run from."),
     "deploy": ("deploy", "Deploy this checkout to an AWS account."),

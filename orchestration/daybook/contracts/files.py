@@ -23,7 +23,17 @@ from daybook.settings import (
 )
 
 LAYERS = ("silver", "gold")
-_COLUMN_PROPERTIES = ("computed", "derived", "default", "subject", "maskOnErasure", "headline", "restatement", "previewDay")
+_COLUMN_PROPERTIES = (
+    "computed",
+    "derived",
+    "default",
+    "subject",
+    "maskOnErasure",
+    "headline",
+    "restatement",
+    "previewDay",
+    "businessDate",
+)
 """Custom properties of columns of silver and gold. Those of landing columns are checked with the source."""
 
 
@@ -108,10 +118,10 @@ def _find_problems(contract: Contract, path: Path) -> Iterator[str]:
         if layer != "silver" and table.customProperties:
             yield f"key 'customProperties' of {table.name!r} is only for silver tables; remove it"
         watched = [item.name for item in table.properties if any(each.type == "custom" for each in item.quality)]
-        if watched and (layer != "gold" or table.key != table.partition_by or len(table.key) != 1):
+        if watched and (layer != "gold" or table.key != [table.date_column]):
             yield (
-                f"column {watched[0]!r} has a robustZScore, which needs a gold table of one row a date: its key is its "
-                "partition"
+                f"column {watched[0]!r} has a robustZScore, which needs a gold table of one row a date: its key is the "
+                "column with businessDate"
             )
         for item in table.properties:
             for relationship in item.relationships:

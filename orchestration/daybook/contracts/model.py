@@ -295,6 +295,13 @@ class Property(_Model):
         if any(isinstance(bound, str) != dated for bound in bounds if bound is not None):
             wanted = "ISO dates in quotes" if dated else "numbers"
             raise ValueError(f"column {self.name!r} has bounds that do not fit a {self.logicalType}; they must be {wanted}")
+        if self.partitioned:
+            raise ValueError(
+                f"column {self.name!r} is partitioned, which tables are not; give the column of the business date "
+                "customProperties: [{property: businessDate, value: true}]"
+            )
+        if self.custom_property("businessDate") is True and self.physicalType != "DATE":
+            raise ValueError(f"column {self.name!r} has businessDate and the type {self.physicalType}; it must be a DATE")
         if self.logicalType in ("string", "boolean") and any(bound is not None for bound in bounds):
             raise ValueError(f"column {self.name!r} is a {self.logicalType}, which has no minimum or maximum")
         if self.logicalType != "string" and any(each is not None for each in lengths):
@@ -402,8 +409,9 @@ class Table(_Model):
         return [item.name for item in self.properties if item.required or item.primaryKey]
 
     @property
-    def partition_by(self) -> list[str]:
-        return [item.name for item in self.properties if item.partitioned]
+    def date_column(self) -> Optional[str]:
+        """The column with the business date that a row belongs to; None for a table that is written as a whole."""
+        return next(iter(self.columns_with("businessDate")), None)
 
     @property
     def latency(self) -> Optional[timedelta]:

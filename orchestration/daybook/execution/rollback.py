@@ -109,7 +109,7 @@ class RollbackPlan:
     @property
     def whole_tables(self) -> list[str]:
         """Tables without dates. Every run computes them from all dates."""
-        return [each.contract.full_name for each in self.gold if not each.contract.partition_by]
+        return [each.contract.full_name for each in self.gold if not each.contract.date_column]
 
 
 def plan_rollbacks(settings: Settings, run_ids: Sequence[str], *, while_running: bool = False) -> list[RollbackPlan]:
@@ -353,7 +353,7 @@ def _restore(settings: Settings, lake: Lake, plan: RollbackPlan) -> tuple[list[d
     snapshot = _take_snapshot(lake)
     restorations = {each.contract.full_name: each for each in plan.gold}
     for contract in load_tables("gold").values():
-        removed = plan.removed if contract.partition_by and lake.exists(contract.full_name) else []
+        removed = plan.removed if contract.date_column and lake.exists(contract.full_name) else []
         found = restorations.get(contract.full_name, Restoration(contract, {}, frozenset()))
         restore_gold(lake, found, plan.run.run_id, removed, snapshot)
     # The next run of the date computes what this run did, such as dates that a rejected run had left to it. Last, because a

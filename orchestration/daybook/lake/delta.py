@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from functools import reduce
-from itertools import repeat
 from operator import and_
 from types import SimpleNamespace
 from typing import Any, Optional
@@ -19,6 +19,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from daybook.contracts.columns import column_key
+from daybook.lake.layout import DataFile, find_stored_date_column, list_data_files
 from daybook.storage import Store, arrow_options, delta_options, is_bucket, storage_read_error
 
 SUPPORTED_READER_VERSION = 1
@@ -68,50 +69,74 @@ def sequential_dataset(rows: ds.Dataset) -> ds.Dataset:
     return SequentialDataset(list(rows.get_fragments()), rows.schema, rows.format, rows.filesystem)
 
 
-def open_dataset(delta: DeltaTable, only: Optional[Mapping[str, object]] = None) -> ds.Dataset:
-    """Return a table's files as a dataset with their partitions, through Arrow's own filesystem.
-
-    deltalake's filesystem calls Python from Arrow's reading threads, which abort the process (exit code 134, in a quarter of
-    all tries) if they still run when the interpreter ends. Its fragments also have the minimum and maximum of each column as
-    expressions, which take 0.6 ms a file to make (these 0.01 ms); the footers of files have the same values.
-
-    Parameters
-    ----------
-    delta
-        The table at a version.
-    only
-        The partition to read, a value by column; None for all files.
-    """
+def table_files(delta: DeltaTable) -> pa.fs.FileSystem:
+    """Return the folder of a table as a filesystem."""
     # deltalake writes a space as %20, which Arrow would not decode.
     path = unquote(delta.table_uri)
     filesystem: pa.fs.FileSystem = pa.fs.LocalFileSystem()
     if is_bucket(path):
         filesystem, path = pa.fs.S3FileSystem(**arrow_options()), path[len("s3://") :].rstrip("/")
-    files = pa.fs.SubTreeFileSystem(path, filesystem)
+    return pa.fs.SubTreeFileSystem(path, filesystem)
+
+
+def open_dataset(delta: DeltaTable, files: Optional[Iterable[DataFile]] = None) -> ds.Dataset:
+    """Return a table's files as a dataset with their dates, through Arrow's own filesystem.
+
+    deltalake's filesystem calls Python from Arrow's reading threads, which abort the process (exit code 134, in a quarter of
+    all tries) if they still run when the interpreter ends. Its fragments also have the minimum and maximum of each column as
+    expressions, which take 0.6 ms a file to make; the footers of files have the same values. These have the dates only, so a
+    query for some dates opens no other files.
+
+    Parameters
+    ----------
+    delta
+        The table at a version.
+    files
+        The files to read; None for all.
+    """
+    folder = table_files(delta)
     if delta.protocol().min_reader_version > SUPPORTED_READER_VERSION:
-        rows = delta.to_pyarrow_dataset(filesystem=files)
-        return rows.filter(reduce(and_, (ds.field(name) == value for name, value in only.items()))) if only else rows
+        rows = delta.to_pyarrow_dataset(filesystem=folder)
+        chosen = None if files is None else {each.path for each in files}
+        fragments = [each for each in rows.get_fragments() if chosen is None or each.path in chosen]
+        return ds.FileSystemDataset(fragments, rows.schema, rows.format, rows.filesystem)
     schema = pa.schema(delta.schema().to_arrow())
     # A bucket's files are read with few requests; their data stays in memory until the file is read to its end.
     options = ds.ParquetFragmentScanOptions(pre_buffer=is_bucket(delta.table_uri))
     layout = ds.ParquetFileFormat(default_fragment_scan_options=options)
-    actions = _read_add_actions(delta, only)
+    column = find_stored_date_column(delta)
     fragments = [
-        layout.make_fragment(each, filesystem=files, partition_expression=holds)
-        for each, holds in zip(_file_paths(actions), _partition_expressions(actions))
+        layout.make_fragment(each.path, filesystem=folder, partition_expression=_file_expression(column, each))
+        for each in (list_data_files(delta) if files is None else files)
     ]
-    return ds.FileSystemDataset(fragments, schema, layout, files)
+    return ds.FileSystemDataset(fragments, schema, layout, folder)
 
 
-def list_partition_files(delta: DeltaTable, only: Mapping[str, object]) -> frozenset[str]:
-    """Return the paths of the files of a partition (a value by column). The rows of a file never change."""
-    return frozenset(_file_paths(_read_add_actions(delta, only)))
+def read_dates(delta: DeltaTable) -> list[date]:
+    """Return the dates that a table has rows of, sorted; none for a table without dates.
+
+    The log has them for files of one date. Of other files, the column of the date is read.
+    """
+    column = find_stored_date_column(delta)
+    if column is None:
+        return []
+    files = list_data_files(delta)
+    found = {each.first for each in files if each.has_one_date}
+    mixed = [each for each in files if not each.has_one_date]
+    for batch in open_dataset(delta, mixed).to_batches(columns=[column]) if mixed else ():
+        found.update(batch.column(0).unique().to_pylist())
+    return sorted(day for day in found if day is not None)
 
 
-def list_partition_values(delta: DeltaTable, column: str) -> set[Any]:
-    """Return the values of a partition column in all files."""
-    actions = _read_add_actions(delta, None)
-    return set() if actions is None else set(pc.struct_field(actions.column("partition"), column).unique().to_pylist())
+def _file_expression(column: Optional[str], file: DataFile) -> Optional[ds.Expression]:
+    """Return an expression that is true for all rows of a file, by its partition or its dates; None without both."""
+    if file.partition:
+        named = ((ds.field(name), value) for name, value in file.partition.items())
+        return reduce(and_, (each.is_null() if value is None else each == value for each, value in named))
+    if column is None or file.first is None or file.last is None:
+        return None
+    field = ds.field(column)
+    return field == file.first if file.has_one_date else (field >= file.first) & (field <= file.last)
 
 
 def with_columns(rows: ds.Dataset, schema: pa.Schema) -> ds.Dataset:
@@ -149,34 +174,6 @@ def scanner_columns(schema: pa.Schema, names: list[str]) -> Any:
     """Return the ``columns`` argument of a scanner that gives exactly these columns."""
     exact = len(stored_columns(schema)) == len(schema) and set(names) <= set(schema.names)
     return names if exact else {name: column_expression(schema, name) for name in names}
-
-
-def _read_add_actions(delta: DeltaTable, only: Optional[Mapping[str, object]]) -> Optional[pa.RecordBatch]:
-    """Return the log's data about the files of a table or a partition, one row a file; None without files."""
-    if not delta.file_uris():  # deltalake 1.2.1 panics on the actions of a table without files.
-        return None
-    actions = pa.record_batch(delta.get_add_actions())
-    for name, value in (only or {}).items():
-        column = pc.struct_field(actions.column("partition"), name)
-        actions = actions.filter(pc.equal(column, pa.scalar(value, column.type)))
-    return actions
-
-
-def _file_paths(actions: Optional[pa.RecordBatch]) -> list[str]:
-    return [] if actions is None else [unquote(each) for each in actions.column("path").to_pylist()]
-
-
-def _partition_expressions(actions: Optional[pa.RecordBatch]) -> Iterator[Optional[ds.Expression]]:
-    """Yield for each file an expression that is true for all its rows. Computed by column, for tables of a thousand files."""
-    if actions is None or "partition" not in actions.schema.names:
-        return repeat(None)
-    partition = actions.column("partition")
-    columns = []
-    for at in range(partition.type.num_fields):
-        field = ds.field(partition.type.field(at).name)
-        values = pc.struct_field(partition, [at])
-        columns.append([field == value if value.is_valid else field.is_null() for value in values])
-    return (reduce(and_, conditions) for conditions in zip(*columns))
 
 
 class TableCache:

@@ -13,6 +13,7 @@ from deltalake import DeltaTable, Transaction
 
 from daybook.contracts import Table
 from daybook.errors import LakeError
+from daybook.lake.layout import dates_predicate
 from daybook.lake.schema_evolution import stored_names
 from daybook.lake.tables import Lake, overwrite
 
@@ -85,7 +86,7 @@ def publish(
     lake, contract
         The lake of the run, and the table's contract.
     rows, dates
-        All rows of the table for the dates, or of the whole table if it has no partitions. They replace the earlier ones.
+        All rows of the table for the dates, or of the whole table if it has no dates. They replace the earlier ones.
     snapshot
         What the rows were computed from. Dates (or the whole table) that a later snapshot has published stay as they are: that
         snapshot was taken after this run's merges, so it includes everything that this run knew.
@@ -102,7 +103,7 @@ def publish(
     """
     table = contract.full_name
     lake.ensure_table(contract)
-    by_date = bool(contract.partition_by)
+    by_date = contract.date_column is not None
     if by_date and not dates:
         return PublishResult(False, None, [])
 
@@ -122,7 +123,7 @@ def publish(
             return PublishResult(False, None, superseded)
         chosen = rows
         if superseded:
-            chosen = rows.filter(pc.is_in(rows[contract.partition_by[0]], value_set=pa.array(wanted, pa.date32())))
+            chosen = rows.filter(pc.is_in(rows[contract.date_column], value_set=pa.array(wanted, pa.date32())))
         _replace_dates(lake, delta, contract, chosen, wanted, snapshot)
         return PublishResult(True, int(delta.version()), superseded)
 
@@ -136,11 +137,10 @@ def publish(
 def _replace_dates(
     lake: Lake, delta: DeltaTable, contract: Table, rows: pa.Table, dates: list[date], snapshot: Optional[LakeSnapshot]
 ) -> None:
-    """Commit the rows of these dates, or all rows of a table without partitions."""
+    """Commit the rows of these dates, or all rows of a table without dates."""
     predicate = None
-    if contract.partition_by:
-        (stored,) = stored_names(delta, contract.partition_by[:1])
-        predicate = f"{stored} IN ({', '.join(repr(day.isoformat()) for day in dates)})"
+    if contract.date_column:
+        predicate = dates_predicate(stored_names(delta, [contract.date_column])[0], dates)
     details = publication_details(dates, snapshot)
     # Not for a development copy: it has one writer, and its tables begin at version 0 while others have hundreds.
     transactions = [Transaction(PUBLISH_APP_ID, snapshot.sequence_number if snapshot else 1)] if lake.run_id else None

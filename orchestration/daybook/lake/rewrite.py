@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from typing import Callable, Literal, Optional
 
 import pyarrow as pa
@@ -15,9 +15,10 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from daybook.errors import LakeError, UsageError
-from daybook.lake.delta import open_dataset, open_table
+from daybook.lake.delta import open_dataset, open_table, read_dates
+from daybook.lake.layout import dates_predicate, find_stored_date_column
 from daybook.lake.schema_evolution import unify_columns
-from daybook.lake.table_properties import set_missing_properties, table_configuration
+from daybook.lake.table_properties import current_configuration, set_missing_properties, table_configuration
 from daybook.lake.tables import SCHEMAS, CommitResult, retry_commit
 from daybook.records.archive import MAX_RUN_DURATION, Archive, parse_timestamp
 from daybook.storage import ObjectInfo, Store, delta_options
@@ -121,25 +122,25 @@ def rewrite_table(
     return _commit(table, run, by, transaction)
 
 
-def rewrite_partitions(
+def rewrite_dates(
     table: StoredTable,
     change: Callable[[pa.Table], Optional[pa.Table]],
     *,
     by: str,
-    partitions: Optional[set[str]] = None,
+    dates: Optional[set[date]] = None,
     dry_run: bool = False,
 ) -> int:
-    """Replace rows of a table with one commit for each partition.
+    """Replace rows of a table with one commit for each date.
 
     Parameters
     ----------
     table, change
-        The table, and a function that returns the new rows of a partition, or None to leave it as it is. A table without
-        partitions is one partition.
+        The table, and a function that returns the new rows of a date, or None to leave them as they are. A table without
+        dates is changed as a whole.
     by
         What makes the commits, for the log.
-    partitions
-        The values, as text, of the partitions to read; None for all.
+    dates
+        The dates to read; None for all.
     dry_run
         Call ``change`` and write nothing.
 
@@ -149,20 +150,20 @@ def rewrite_partitions(
         The number of commits that were made, or would be made.
     """
     commits = 0
-    columns = list(table.open().metadata().partition_columns)
-    values: list[Optional[str]] = [None]
-    if columns:
-        stored = {str(part[columns[0]]) for part in table.open().partitions()}
-        values = [*sorted(stored if partitions is None else stored & partitions)]
-    for value in values:
+    newest = table.open()
+    column = find_stored_date_column(newest)
+    days: list[Optional[date]] = [None]
+    if column is not None:
+        stored = read_dates(newest)
+        days = [day for day in stored if dates is None or day in dates]
+    for day in days:
 
-        def run(delta: DeltaTable, commit: CommitProperties, value: Optional[str] = value) -> bool:
+        def run(delta: DeltaTable, commit: CommitProperties, day: Optional[date] = day) -> bool:
             chosen = open_dataset(delta)
             only = None
-            if value is not None:
-                typed = pa.scalar(value).cast(chosen.schema.field(columns[0]).type)
-                chosen = chosen.filter(pc.field(columns[0]) == typed)
-                only = f"{columns[0]} = '{value}'"
+            if column is not None and day is not None:
+                chosen = chosen.filter(pc.field(column) == pa.scalar(day))
+                only = dates_predicate(column, [day])
             changed = change(chosen.to_table())
             if changed is None or dry_run:
                 return changed is not None
@@ -175,7 +176,7 @@ def rewrite_partitions(
 
 
 def write_rows(uri: str, rows: pa.Table, *, mode: Literal["append", "overwrite"], by: str, table: str) -> None:
-    """Write rows to a table without partitions in one commit; create the table if it does not exist.
+    """Write rows to a table in one commit; create the table if it does not exist.
 
     Parameters
     ----------
@@ -211,7 +212,7 @@ def upgrade_table(table: StoredTable) -> None:
 
     def run(delta: DeltaTable, commit: CommitProperties) -> None:
         unify_columns(delta, table.full_name, commit)
-        set_missing_properties(delta, table_configuration(table.full_name, open_dataset(delta).schema))
+        set_missing_properties(delta, current_configuration(delta, table.full_name))
 
     _commit(table, run, "")
 

@@ -19,6 +19,7 @@ from deltalake.exceptions import DeltaError
 from daybook.contracts import Table
 from daybook.errors import LakeError
 from daybook.lake.delta import column_expression, open_table_or_none, scanner_columns
+from daybook.lake.layout import dates_predicate
 from daybook.lake.publish import (
     PUBLISH_APP_ID,
     PUBLISHED_DATES_KEY,
@@ -31,11 +32,11 @@ from daybook.lake.schema_evolution import stored_names
 from daybook.lake.tables import Lake, overwrite
 
 _ID_PREFIX = "rollback-"
-_KNOWN_WRITERS = ("daily-", "range-", _ID_PREFIX, "dev/")
+_KNOWN_WRITERS = ("daily-", "range-", _ID_PREFIX, "dev/", "migrate")
 """How the names of writers begin that change rows of dates. Others, such as an erasure, change the rows of persons."""
 
 Part = Optional[date]
-"""What a publication replaces: a date, or None for the whole of a table without partitions."""
+"""What a publication replaces: a date, or None for the whole of a table without dates."""
 
 
 def rollback_id(run_id: str) -> str:
@@ -71,7 +72,7 @@ class Restoration:
 
     @property
     def dates(self) -> list[date]:
-        """The dates to restore, sorted; none for a table without partitions."""
+        """The dates to restore, sorted; none for a table without dates."""
         return sorted(day for day in self.versions if day is not None)
 
 
@@ -83,7 +84,7 @@ def list_commits(lake: Lake, table: str, contract: Optional[Table] = None) -> li
         published: Optional[frozenset[Part]] = None
         if contract is not None and PUBLISHED_DATES_KEY in each:
             days: list[Part] = [*published_dates(each)]
-            published = frozenset(days if contract.partition_by else [None])
+            published = frozenset(days if contract.date_column else [None])
         found.append(Commit(int(each["version"]), each.get("daybook_run_id", ""), each.get("operation", ""), published))
     return found
 
@@ -171,9 +172,9 @@ def read_restored_rows(lake: Lake, restoration: Restoration) -> pa.Table:
     for version in sorted(set(restoration.versions.values())):
         rows = open_version(lake, contract.full_name, version)
         asked = None
-        if contract.partition_by:
+        if contract.date_column:
             days = [day for day, source in restoration.versions.items() if source == version]
-            asked = column_expression(rows.schema, contract.partition_by[0]).isin(pa.array(days, pa.date32()))
+            asked = column_expression(rows.schema, contract.date_column).isin(pa.array(days, pa.date32()))
         read = rows.to_table(columns=scanner_columns(rows.schema, contract.arrow_schema.names), filter=asked)
         found.append(read.cast(contract.arrow_schema))
     return pa.concat_tables(found)
@@ -198,17 +199,16 @@ def restore_gold(lake: Lake, restoration: Restoration, run_id: str, removed: Seq
     lake.ensure_table(contract)
     rows = read_restored_rows(lake, restoration)
     dates = sorted({*restoration.dates, *removed})
-    if contract.partition_by:
-        kept = pc.invert(pc.is_in(rows[contract.partition_by[0]], value_set=pa.array(removed, pa.date32())))
+    if contract.date_column:
+        kept = pc.invert(pc.is_in(rows[contract.date_column], value_set=pa.array(removed, pa.date32())))
         rows = rows.filter(kept)
 
     def run(delta: DeltaTable) -> None:
         if any(commit.get(ROLLED_BACK_KEY) == run_id for commit in delta.history()):
             return
         predicate = None
-        if contract.partition_by:
-            (stored,) = stored_names(delta, contract.partition_by[:1])
-            predicate = f"{stored} IN ({', '.join(repr(day.isoformat()) for day in dates)})"
+        if contract.date_column:
+            predicate = dates_predicate(stored_names(delta, [contract.date_column])[0], dates)
         details = {ROLLED_BACK_KEY: run_id, **(publication_details(removed, snapshot) if removed else {})}
         commit = lake.commit_properties([Transaction(PUBLISH_APP_ID, snapshot.sequence_number)], **details)
         overwrite(delta, rows, predicate, commit)

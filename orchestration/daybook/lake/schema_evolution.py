@@ -15,6 +15,7 @@ from deltalake.schema import PrimitiveType
 from daybook.contracts import LAYERS, Table, load_tables
 from daybook.contracts.columns import column_key, matching_columns, normalize_column_name
 from daybook.lake.delta import column_expression, open_dataset, stored_columns
+from daybook.lake.layout import find_stored_date_column
 from daybook.lake.table_properties import PSEUDONYMS_PROPERTY
 
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatchReader)
@@ -96,13 +97,13 @@ def _warn_of_conflicting_values(rows: ds.Dataset, table: str, columns: dict[str,
 def find_incompatibility(delta: DeltaTable, contract: Table) -> Optional[str]:
     """Return why stored rows do not fit the contract, and what to do; None if they fit.
 
-    They do not fit if a column has another type, a required column (or a column of the key) is new, the partition columns
-    differ, or a removed column has pseudonyms, which an erasure would no longer find.
+    They do not fit if a column has another type, a required column (or a column of the key) is new, the column of the
+    business date differs, or a removed column has pseudonyms, which an erasure would no longer find.
     """
     stored = {column_key(each.name): each.type for each in delta.schema().fields}
-    by = list(delta.metadata().partition_columns)
-    if [column_key(name) for name in by] != [column_key(name) for name in contract.partition_by]:
-        return f"it is partitioned by {by or 'nothing'} and not by {contract.partition_by or 'nothing'}; restore that"
+    dated = find_stored_date_column(delta)
+    if column_key(dated or "") != column_key(contract.date_column or ""):
+        return f"its business date is {dated or 'nothing'} and not {contract.date_column or 'nothing'}; restore that"
     for each in Schema.from_arrow(contract.arrow_schema).fields:
         key = column_key(each.name)
         if key in stored and stored[key] != each.type:

@@ -26,17 +26,19 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from daybook.contracts import LAYERS, Table, load_tables
-from daybook.contracts.columns import find_column, matching_columns
+from daybook.contracts.columns import matching_columns
 from daybook.errors import LakeError
+from daybook.lake.compaction import compact_groups, find_compaction
 from daybook.lake.delta import (
     TableCache,
-    list_partition_files,
-    list_partition_values,
+    column_expression,
     open_dataset,
     open_table,
     open_table_or_none,
+    read_dates,
     with_columns,
 )
+from daybook.lake.layout import dates_predicate, find_stored_date_column, list_data_files, select_files
 from daybook.lake.schema_evolution import (
     BATCH_WRITER_PROPERTIES,
     find_contract,
@@ -46,6 +48,9 @@ from daybook.lake.schema_evolution import (
     rename_to_stored,
     stored_names,
     unify_columns,
+)
+from daybook.lake.table_properties import (
+    RUN_DATE_COLUMN as RUN_DATE_COLUMN,
 )
 from daybook.lake.table_properties import (
     current_configuration,
@@ -60,14 +65,8 @@ from daybook.settings import require_name
 from daybook.storage import Store, delta_options, describe_os_error, is_bucket, storage_write_error
 
 SCHEMAS = ("bronze", "versions", "silver", "gold", "quarantine", "candidate", "control")
-RUN_DATE_COLUMN = "run_date"
-"""Partition column of all tables except silver and gold: the business date whose run wrote the rows."""
 RUN_DATE_KEY = "daybook_run_date"
 """Key of a commit's metadata with the business dates whose rows the commit replaces, separated by blanks."""
-COMPACTION_MIN_FILES = 16
-"""Number of small files from which a table is compacted. Each day's merge adds one."""
-COMPACTED_FILE_BYTES = 1 << 21
-"""Size from which a file is not small. Larger files are not rewritten, so the cost does not grow with the history."""
 DATE_APP_ID = "daybook.date"
 """Prefix of the Delta application of a business date. The version of its transactions is the fencing token of a lease."""
 _COMMIT_TRIES = 10
@@ -167,36 +166,38 @@ class Lake:
         """
         self.pinned = dict(versions)
 
-    def dataset(self, table: str, landed: Optional[date] = None) -> Optional[pa.dataset.Dataset]:
+    def dataset(self, table: str, run_date: Optional[date] = None) -> Optional[pa.dataset.Dataset]:
         """Return the table at its pinned or newest version and record that in ``tables_read``; None if it does not exist.
 
         A table with a contract, and its candidate, has the contract's columns in every version, under their stored names
-        (``daybook.lake.delta.column_expression``). With ``landed``, a table that is partitioned by ``run_date`` has only the
-        files of that date.
+        (``daybook.lake.delta.column_expression``). With ``run_date``, only the rows of that date are read; a table without
+        dates is read as a whole.
         """
         delta = self._open(table)
         if delta is None:
             return None
         self.tables_read[table] = int(delta.version())
-        rows = (
-            self._tables.dataset(delta.table_uri, delta)
-            if landed is None
-            else open_dataset(delta, _date_partition(delta, landed))
-        )
+        column = find_stored_date_column(delta)
         contract = find_contract(table)
-        return rows if contract is None else with_columns(rows, contract.arrow_schema)
+        if run_date is None or column is None:
+            rows = self._tables.dataset(delta.table_uri, delta)
+            return rows if contract is None else with_columns(rows, contract.arrow_schema)
+        rows = open_dataset(delta, select_files(list_data_files(delta), [run_date]))
+        if contract is not None:
+            rows = with_columns(rows, contract.arrow_schema)
+        return rows.filter(column_expression(rows.schema, column) == pa.scalar(run_date))
 
-    def list_files(self, table: str, landed: date) -> frozenset[str]:
-        """Return the files that ``dataset`` reads. The same files have the same rows."""
-        delta = self._open(table)
-        return frozenset() if delta is None else list_partition_files(delta, _date_partition(delta, landed))
-
-    def run_dates(self, table: str, column: str = RUN_DATE_COLUMN) -> list[date]:
-        """Return the dates that a table has files for, sorted. Only the log is read."""
+    def list_files(self, table: str, run_date: date) -> frozenset[str]:
+        """Return the files that ``dataset`` reads. The same files have the same rows, of this and perhaps other dates."""
         delta = self._open(table)
         if delta is None:
-            return []
-        return sorted(list_partition_values(delta, find_column(delta.metadata().partition_columns, column) or column))
+            return frozenset()
+        return frozenset(each.path for each in select_files(list_data_files(delta), [run_date]))
+
+    def run_dates(self, table: str) -> list[date]:
+        """Return the dates that a table has rows of, sorted (``daybook.lake.delta.read_dates``)."""
+        delta = self._open(table)
+        return [] if delta is None else read_dates(delta)
 
     def replace_date(self, table: str, rows: Union[pa.Table, BatchSource], run_date: date) -> None:
         """Replace the rows of a date in one commit; new columns are added."""
@@ -212,7 +213,7 @@ class Lake:
         self._create_if_absent(table, rows.schema)
         self._add_columns(table, rows.schema)
         days = [day.isoformat() for day in sorted(dates)]
-        predicate = f"{RUN_DATE_COLUMN} IN ({', '.join(map(repr, days))})"
+        predicate = dates_predicate(RUN_DATE_COLUMN, dates)
         details = {RUN_DATE_KEY: " ".join(days)}
         self.commit(table, lambda delta: overwrite(delta, rows, predicate, self.commit_properties(None, **details)))
 
@@ -237,7 +238,7 @@ class Lake:
 
     def _create_if_absent(self, table: str, schema: pa.Schema) -> None:
         if self._open(table, own=True) is None:
-            self._create(table, schema, [RUN_DATE_COLUMN])
+            self._create(table, schema)
 
     def delete_rows(self, table: str, column: str, values: Sequence[str]) -> None:
         """Delete the rows whose ``column`` is one of these texts."""
@@ -277,7 +278,7 @@ class Lake:
         Raises ``LakeError`` if stored rows do not fit the contract (``require_compatible``).
         """
         if self._open(contract.full_name, own=True) is None:
-            self._create(contract.full_name, contract.arrow_schema, contract.partition_by, contract.description)
+            self._create(contract.full_name, contract.arrow_schema, contract.description)
         self.require_compatible(contract)
         self._add_columns(contract.full_name, contract.arrow_schema)
 
@@ -372,20 +373,21 @@ class Lake:
         Earlier versions keep their files. A concurrent commit has priority: then the next run compacts the table.
         """
         delta = self._open(table, own=True)
-        # deltalake 1.2.1 panics on the actions of a table without files.
-        if delta is None or not delta.file_uris():
+        groups = [] if delta is None else find_compaction(delta, table)
+        if delta is None or not groups:
             return False
-        sizes = pa.record_batch(delta.get_add_actions()).column("size_bytes")
-        if sum(size < COMPACTED_FILE_BYTES for size in sizes.to_pylist()) < COMPACTION_MIN_FILES:
-            return False
+        details = dict(self.commit_properties().custom_metadata or {})
         try:
             with self._tables.committing(self.uri(table)), self.timings.on("commits"):
-                delta.optimize.compact(target_size=COMPACTED_FILE_BYTES, commit_properties=self.commit_properties())
+                return compact_groups(delta, table, self.uri(table), groups, details)
         except (DeltaError, OSError) as error:
-            if _is_conflict(error):
-                return False
             raise write_error(table, self.uri(table), error) from error
-        return True
+
+    def compact_written_tables(self) -> None:
+        """Compact the tables that this lake object has written, except candidates."""
+        for table in sorted(self.tables_written):
+            if not table.startswith("candidate."):
+                self.compact(table)
 
     def commit_properties(self, transactions: Optional[list[Transaction]] = None, **details: str) -> CommitProperties:
         """Return the properties of a commit: the run or the user who makes it, and further details.
@@ -401,22 +403,22 @@ class Lake:
         metadata = {"daybook_run_id": self.run_id or f"dev/{self.development}", **details}
         return CommitProperties(custom_metadata=metadata, app_transactions=transactions)
 
-    def _create(self, table: str, schema: pa.Schema, partition_by: list[str], description: str = "") -> None:
+    def _create(self, table: str, schema: pa.Schema, description: str = "") -> None:
         try:
-            self._create_if_missing(table, schema, partition_by, description)
+            self._create_if_missing(table, schema, description)
         except (DeltaError, OSError) as error:
             # Two concurrent runs can both be the first to need a table: then the other one has created it.
             if open_table_or_none(self.uri(table)) is None:
                 raise write_error(table, self.uri(table), error) from error
 
-    def _create_if_missing(self, table: str, schema: pa.Schema, partition_by: list[str], description: str) -> None:
+    def _create_if_missing(self, table: str, schema: pa.Schema, description: str) -> None:
         published = f"{self.root}/{self._path(table)}"
         restrict_folder(self.uri(table), table)
         if self.development and open_table_or_none(published) is not None:
             # The development copy begins as a copy of the published table, so that its reader gets all rows.
             source = open_table(published)
             rows = open_dataset(source).scanner().to_reader()
-            properties = table_configuration(table, rows.schema)
+            properties = current_configuration(source, table)
             write_deltalake(
                 self.uri(table),
                 rows,
@@ -432,7 +434,6 @@ class Lake:
             self.uri(table),
             schema=schema,
             mode="ignore",
-            partition_by=partition_by or None,
             name=table,
             description=description or None,
             configuration=dict(table_configuration(table, schema)),
@@ -462,11 +463,6 @@ def remove_development_copy(root: str, name: str) -> None:
     store = Store(root)
     for key in store.keys(folder):
         store.remove(key)
-
-
-def _date_partition(delta: DeltaTable, run_date: date) -> dict[str, object]:
-    """Return the partition of a date; empty if the table is not partitioned by date."""
-    return {RUN_DATE_COLUMN: run_date} if RUN_DATE_COLUMN in delta.metadata().partition_columns else {}
 
 
 def write_error(table: str, uri: str, error: Exception) -> LakeError:

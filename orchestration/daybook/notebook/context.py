@@ -211,6 +211,7 @@ class Stage:
             These numbers of each date, as ``in``, ``out``, ``rejected`` and ``duplicates``. The stage has their sums.
         """
         record_lineage(self)
+        self.lake.compact_written_tables()
         rows: RowCounts = {"in": rows_in, "out": rows_out, "rejected": rejected, "duplicates": duplicates}
         if by_date is not None:
             for day in self.dates:

@@ -31,7 +31,7 @@ def publish_candidates(stage: Stage, dates: Sequence[date], basis: CandidateBasi
     publications = stage.details["publications"] = {}
     stopped = sorted(day for day in read_held_dates(stage) if day != stage.run_date)
     for contract in load_tables("gold").values():
-        if stopped and not contract.partition_by:
+        if stopped and not contract.date_column:
             # It is computed from all dates, those that a held date changed included, so it waits for that date.
             publications[contract.full_name] = "waiting"
             stage.warnings.append(
@@ -44,7 +44,7 @@ def publish_candidates(stage: Stage, dates: Sequence[date], basis: CandidateBasi
         done = publish(stage.lake, contract, candidate.to_table().cast(contract.arrow_schema), dates, basis.snapshot)
         stage.engine.refresh(contract.full_name)
         publications[contract.full_name] = "newer" if done.version is None else "published"
-        if contract.partition_by:
+        if contract.date_column:
             left.update(done.superseded_dates)
             if done.version is not None:
                 versions.append((contract, done.version))
@@ -65,7 +65,7 @@ def _find_restated_dates(stage: Stage, contract: Table, version: int, dates: Seq
     shown = contract.columns_with("restatement")
     if not dates or not shown:
         return []
-    table, (when,) = contract.full_name, map(quote, contract.partition_by)
+    table, when = contract.full_name, quote(contract.date_column or "")
     pinned = dict(stage.lake.pinned)
     found = []
     for each in (version - 1, version):

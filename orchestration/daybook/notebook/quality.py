@@ -202,7 +202,7 @@ def check_history(engine: DuckDBEngine, day: date, *, of_today: str, past: Mappi
     results = []
     for contract, rules in groupby(_history_rules(), key=itemgetter(0)):
         watched = [each[1:] for each in rules]
-        (when,) = contract.partition_by
+        when = contract.date_column
         columns = ", ".join([when, *(column for _, column, _ in watched)])
         first = day - timedelta(days=max(settings.days for _, _, settings in watched))
         rows = engine.rows(

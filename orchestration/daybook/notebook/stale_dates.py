@@ -19,7 +19,7 @@ STALE_DATES = "control.stale_dates"
 A date is noted before silver changes, in case the run is killed, and again once all tables are merged. Publishing removes
 exactly the notes that its candidates are based on. Notes that were added meanwhile stay for the next run."""
 LANDED_DATES = "control.landed_dates"
-"""The business dates whose rows have passed validation and are in silver, a partition each."""
+"""The business dates whose rows have passed validation and are in silver."""
 HELD_DATES = "control.held_dates"
 """By the run date that a gate refused: the business dates whose silver rows it has changed. No other run publishes them, except
 each its own date, whose landing it holds whatever has changed it since."""

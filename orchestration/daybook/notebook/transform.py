@@ -203,8 +203,6 @@ def merge_silver(stage: Stage) -> Listing:
         _materialize(stage, contracts)
     counts, stale = merge_new_rows(stage, contracts)
     _note_landed_dates(stage, rows[business_date_table().name])
-    for contract in contracts:
-        stage.lake.compact(contract.full_name)
     merged = [
         (f"silver.{name}", sum(by_day.get(day, 0) for day in stage.dates), *counts[f"silver.{name}"].values())
         for name, by_day in rows.items()

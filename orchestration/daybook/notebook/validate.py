@@ -29,7 +29,7 @@ from daybook.quality.rules import WHOLE_ROW_CONDITION, Rule, landing_rules
 from daybook.sources.mapping import newest_files_sql, quote, superseded_rows_sql, typed_select
 
 VALIDATED_DATES = "control.validated_dates"
-"""The business dates whose rows in bronze have passed the gate, one partition each."""
+"""The business dates whose rows in bronze have passed the gate."""
 _HASH_MIN_ROWS = 50_000
 """Number of rows from which it is faster to look for copies among digests before sorting whole rows."""
 _ADDRESS_COLUMNS = ["_source_file", "_row_number"]

@@ -17,13 +17,13 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from daybook.contracts import LAYERS, Table, load_table, load_tables
-from daybook.contracts.columns import matching_columns
 from daybook.contracts.model import LANDED_ON
 from daybook.engines import query_error
 from daybook.engines.duckdb import shown_columns_sql
 from daybook.engines.memory import ENGINE_SHARE, memory_limit, open_database
 from daybook.errors import LakeError, UsageError
 from daybook.lake.delta import open_dataset, open_table, open_table_or_none, sequential_dataset
+from daybook.lake.layout import list_data_files, select_files
 from daybook.lake.publish import PUBLISHED_DATES_KEY
 from daybook.lake.tables import RUN_DATE_KEY, Lake
 from daybook.records.archive import Archive, parse_timestamp
@@ -288,11 +288,7 @@ def _show_rows(database: duckdb.DuckDBPyConnection, name: str, delta: DeltaTable
 
 def _open_rows(delta: DeltaTable, pair: _Pair) -> ds.Dataset:
     """Return the files of a version, without those that have other dates only."""
-    rows = open_dataset(delta)
-    stored = matching_columns(delta.metadata().partition_columns, pair.contract.partition_by)
-    if pair.dates is not None and stored:
-        fragments = rows.get_fragments(filter=ds.field(stored[0]).isin(sorted(pair.dates)))
-        rows = ds.FileSystemDataset(list(fragments), rows.schema, rows.format, rows.filesystem)
+    rows = open_dataset(delta, select_files(list_data_files(delta), pair.dates))
     return rows if memory_limit() is None else sequential_dataset(rows)
 
 
@@ -317,7 +313,7 @@ def _restrict_sql(rows: _Rows, sides: Sequence[_Rows], pair: _Pair) -> str:
     may be the newest on the other side.
     """
     contract = pair.contract
-    column = LANDED_ON if contract.layer == "silver" else next(iter(contract.partition_by), None)
+    column = LANDED_ON if contract.layer == "silver" else contract.date_column
     every = f"SELECT * FROM {rows.view}"
     if pair.dates is None or column is None:
         return every

@@ -129,7 +129,7 @@ def find_visible_dates(runs: Sequence[RunRecord], table: Table) -> set[date]:
         for each in found
         if each.status in ("published", "newer")
         # The run of another date has published it since.
-        or (each.day in restated if table.partition_by else each.merged <= newest_read)
+        or (each.day in restated if table.date_column else each.merged <= newest_read)
     }
 
 
@@ -176,7 +176,7 @@ def _publication_status(quality: AttemptRecord, table: Table, day: date) -> str:
     # A record whose details are withheld still has the written tables.
     if table.full_name in quality.tables_written:
         return "published"
-    return "newer" if table.partition_by and day.isoformat() in details.left_to_newer else ""
+    return "newer" if table.date_column and day.isoformat() in details.left_to_newer else ""
 
 
 def _table_freshness(table: Table, shown: set[date], wanted: list[date], zone: ZoneInfo, at: datetime) -> Freshness:

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import partial, reduce
 from operator import or_
 from typing import Any, Callable, NamedTuple, Optional
@@ -17,11 +18,12 @@ from deltalake.exceptions import DeltaError
 
 from daybook.contracts.columns import column_key, matching_columns
 from daybook.errors import LakeError
-from daybook.lake.delta import open_dataset
-from daybook.lake.rewrite import StoredTable, rewrite_partitions
+from daybook.lake.delta import open_dataset, read_dates
+from daybook.lake.layout import find_stored_date_column
+from daybook.lake.rewrite import StoredTable, rewrite_dates
 from daybook.lake.table_properties import RESTRICTED_LAYERS, pseudonym_columns
 from daybook.lake.tables import RUN_DATE_COLUMN, Lake
-from daybook.privacy.erasure.free_text import FreeTextColumns, find_partitions, replace_in_columns
+from daybook.privacy.erasure.free_text import FreeTextColumns, find_dates, replace_in_columns
 from daybook.privacy.erasure.masking import build_masker, remove_person, replace_column
 from daybook.privacy.erasure.plan import ERASURE_PLAN, ERASURE_WRITER
 from daybook.privacy.erasure.subjects import ERASED_TABLE, RowAddress, match_addresses
@@ -43,16 +45,16 @@ DAMAGE_ERRORS = (pa.ArrowException, DeltaError, LakeError, OSError)
 
 
 class TableChange(NamedTuple):
-    """A change of the rows in one partition of a table, or in the whole table if ``partition`` is None."""
+    """A change of the rows of a date in a table, or of the whole table if ``day`` is None."""
 
     table: StoredTable
-    partition: Optional[str]
+    day: Optional[date]
     change: Callable[[pa.Table], Optional[pa.Table]]
 
     def apply(self, *, dry_run: bool = False) -> None:
-        """Rewrite the partition, or only compute its new rows."""
-        partitions = None if self.partition is None else {self.partition}
-        rewrite_partitions(self.table, self.change, by=ERASURE_WRITER, partitions=partitions, dry_run=dry_run)
+        """Rewrite the rows, or only compute the new ones."""
+        dates = None if self.day is None else {self.day}
+        rewrite_dates(self.table, self.change, by=ERASURE_WRITER, dates=dates, dry_run=dry_run)
 
 
 @dataclass
@@ -77,24 +79,23 @@ class ChangePlanner:
     _digests: dict[str, str] = field(default_factory=dict)
     """New digests of landed rows whose free text changes, by old digest."""
 
-    def find_model_tables(self) -> Iterator[tuple[StoredTable, set[str]]]:
-        """Yield the tables with the pseudonyms in columns, with their partitions that have them."""
+    def find_model_tables(self) -> Iterator[tuple[StoredTable, set[date]]]:
+        """Yield the tables with the pseudonyms in columns, with their dates that have them."""
         for table in self.tables:
             columns = sorted(matching_columns(table.columns, pseudonym_columns()))
             if table.full_name in (ERASED_TABLE, ERASURE_PLAN) or not columns:
                 continue
             condition = reduce(or_, (pc.field(name).isin(sorted(self.pseudonyms)) for name in columns))
-            partition_columns = list(table.open().metadata().partition_columns)
+            dated = find_stored_date_column(table.open())
             try:
-                rows = open_dataset(table.open()).to_table(columns=[*partition_columns, *columns], filter=condition)
+                rows = open_dataset(table.open()).to_table(columns=[dated, *columns] if dated else columns, filter=condition)
             except DAMAGE_ERRORS as error:
                 self.report(table, error)
                 continue
             if rows.num_rows:
-                values = rows.column(partition_columns[0]).to_pylist() if partition_columns else []
-                yield table, {str(value) for value in values}
+                yield table, set(rows.column(dated).to_pylist()) if dated else set()
 
-    def plan(self, terms: SearchTerms, model: Iterable[tuple[StoredTable, set[str]]]) -> list[TableChange]:
+    def plan(self, terms: SearchTerms, model: Iterable[tuple[StoredTable, set[date]]]) -> list[TableChange]:
         """Return the changes of all undamaged tables in the order of their execution, and count their rows."""
         changes: list[TableChange] = []
         # Releases hold digests of landed rows: they change before the free text of bronze, and after bronze is masked.
@@ -105,9 +106,9 @@ class ChangePlanner:
                     changes += plan_table(table, terms)
                 except DAMAGE_ERRORS as error:
                     self.report(table, error)
-        for table, partitions in model:
+        for table, dates in model:
             remove = partial(self._remove_person, table)
-            changes += [TableChange(table, each, remove) for each in sorted(partitions)] or [TableChange(table, None, remove)]
+            changes += [TableChange(table, day, remove) for day in sorted(dates)] or [TableChange(table, None, remove)]
         possible = []
         for change in changes:
             try:
@@ -126,13 +127,12 @@ class ChangePlanner:
     def _plan_free_text(self, table: StoredTable, terms: SearchTerms) -> list[TableChange]:
         """Return the changes of free text that the user names, and of releases with repairs of it."""
         if table.full_name == RELEASES:
-            stored = table.open().partitions() if self._bronze_of(table) else []
-            partitions = {str(part[RUN_DATE_COLUMN]) for part in stored}
-            return [TableChange(table, each, partial(self._replace_in_releases, table, terms)) for each in sorted(partitions)]
+            dates = read_dates(table.open()) if self._bronze_of(table) else []
+            return [TableChange(table, day, partial(self._replace_in_releases, table, terms)) for day in dates]
         if table not in self.free_text:
             return []
-        partitions = find_partitions(table, dict.fromkeys(self.free_text[table], partial(contains_any, values=terms.free_text)))
-        return [TableChange(table, each or None, partial(self._replace_free_text, table, terms)) for each in sorted(partitions)]
+        found = find_dates(table, dict.fromkeys(self.free_text[table], partial(contains_any, values=terms.free_text)))
+        return _list_changes(table, found, partial(self._replace_free_text, table, terms))
 
     def _bronze_of(self, table: StoredTable) -> dict[str, StoredTable]:
         """Return the bronze tables with named free text in the development copy of a table, by name."""
@@ -171,10 +171,10 @@ class ChangePlanner:
             return []
         own = self.addresses_in(table)
         addresses = self.addresses.get(table.development, {}) if table.full_name == RELEASES else own
-        dates = {each.run_date.isoformat() for each in addresses}
+        dates: set[Optional[date]] = {each.run_date for each in addresses}
         matches = {name: raw_row_matches if name == "_raw" else contains_certain for name in self._unstructured_columns(table)}
-        dates |= find_partitions(table, {name: partial(match, terms=terms) for name, match in matches.items()})
-        return [TableChange(table, each, partial(self._mask_rows, table, own, terms)) for each in sorted(dates)]
+        dates |= find_dates(table, {name: partial(match, terms=terms) for name, match in matches.items()})
+        return _list_changes(table, dates, partial(self._mask_rows, table, own, terms))
 
     def _unstructured_columns(self, table: StoredTable) -> list[str]:
         """Return the columns with any kind of text, such as malformed rows and reasons that users write."""
@@ -230,6 +230,12 @@ class ChangePlanner:
             return None
         self.rows[table.display_name] += result[1]
         return result[0]
+
+
+def _list_changes(
+    table: StoredTable, dates: set[Optional[date]], change: Callable[[pa.Table], Optional[pa.Table]]
+) -> list[TableChange]:
+    return [TableChange(table, day, change) for day in sorted(dates, key=str)]
 
 
 def _digest_row(row: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from typing import Callable
+from datetime import date
+from typing import Callable, Optional
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,6 +14,7 @@ from daybook.contracts import load_tables
 from daybook.contracts.columns import column_key, matching_columns
 from daybook.errors import UsageError
 from daybook.lake.delta import open_dataset
+from daybook.lake.layout import find_stored_date_column
 from daybook.lake.rewrite import StoredTable
 from daybook.lake.table_properties import RESTRICTED_LAYERS, pseudonym_columns
 from daybook.lake.tables import RUN_DATE_COLUMN
@@ -80,7 +82,7 @@ def _list_free_text_columns(table: StoredTable, source: Source) -> list[str]:
 
 
 def _list_key_columns(table: StoredTable, source: Source) -> set[str]:
-    """Return the keys of columns that identify rows, join tables or partition them."""
+    """Return the keys of columns that identify rows, join tables or date them."""
     keys = {RUN_DATE_COLUMN, *pseudonym_columns(), *(name for name in table.columns if name.startswith("_"))}
     if table.layer in RESTRICTED_LAYERS:
         contract = source.contracts.get(table.name)
@@ -91,13 +93,14 @@ def _list_key_columns(table: StoredTable, source: Source) -> set[str]:
         layer = "silver" if table.layer == "versions" else table.layer
         contract = load_tables(layer).get(f"{layer}.{table.name}")
     if contract is not None:
-        keys |= {*contract.key, *contract.partition_by, *(item.name for item in contract.properties if item.relationships)}
-    keys |= set(table.open().metadata().partition_columns)
+        related = (item.name for item in contract.properties if item.relationships)
+        keys |= {*contract.key, *contract.columns_with("businessDate"), *related}
+    keys |= {name for name in [find_stored_date_column(table.open())] if name}
     return set(map(column_key, keys))
 
 
-def find_partitions(table: StoredTable, matches: Mapping[str, Callable[[str], bool]]) -> set[str]:
-    """Return the partitions with a match in a column of text; ``""`` for a table without partitions.
+def find_dates(table: StoredTable, matches: Mapping[str, Callable[[str], bool]]) -> set[Optional[date]]:
+    """Return the dates with a match in a column of text; None for a table without dates.
 
     Parameters
     ----------
@@ -106,15 +109,16 @@ def find_partitions(table: StoredTable, matches: Mapping[str, Callable[[str], bo
     matches
         By column, a function that returns whether any of several texts, joined by line breaks, has a match.
     """
-    by = list(table.open().metadata().partition_columns)[:1]
+    column = find_stored_date_column(table.open())
+    by = [column] if column else []
     stored = open_dataset(table.open())
     names = [field.name for field in stored.schema if field.name in matches and is_text(field.type)]
-    found: set[str] = set()
+    found: set[Optional[date]] = set()
     for batch in stored.scanner(columns=[*by, *names]).to_batches():
         for value in pc.unique(batch.column(0)) if by else [None]:
             rows = batch.filter(pc.equal(batch.column(0), value)) if by else batch
             if any(matches[name](_join_values(rows.column(name))) for name in names):
-                found.add(str(value) if by else "")
+                found.add(value.as_py() if by else None)
     return found
 
 
