@@ -153,13 +153,13 @@ def test_outdated_holder_commits_nothing_in_a_bucket(aws_account: Account) -> No
     root = f"s3://{aws_account.new_bucket()}/lake"
     rows = pa.table({"order_id": ["a"]})
     lost = Lake(root, run_id="daily-2025-11-01-1", leases=lease_dates(root, "daily-2025-11-01-1", [DAY]))
-    lost.replace_partition("bronze.orders", rows, DAY)
+    lost.replace_date("bronze.orders", rows, DAY)
     release_dates(root, "daily-2025-11-01-1", [DAY])
     days = [DAY, DAY + timedelta(days=1)]
     held = lease_dates(root, "range-2025-11-01-2025-11-02-1", days)
     assert held is not None
     assert list(held.tokens.values()) == [2, 1]
     with pytest.raises(LeaseLostError, match="range-2025-11-01-2025-11-02-1 has taken the date"):
-        lost.replace_partition("bronze.orders", rows, DAY)
-    Lake(root, run_id=held.run_id, leases=held).replace_partition("bronze.orders", rows, DAY)
+        lost.replace_date("bronze.orders", rows, DAY)
+    Lake(root, run_id=held.run_id, leases=held).replace_date("bronze.orders", rows, DAY)
     assert Lake(root).version("bronze.orders") == 2

@@ -55,19 +55,19 @@ def token_of(lake: Lake, table: str, day: date) -> Any:
 
 
 COMMITS: dict[str, Callable[[Lake], object]] = {
-    "replace": lambda lake: lake.replace_partition(TABLE, landing_rows("x"), FIRST),
+    "replace": lambda lake: lake.replace_date(TABLE, landing_rows("x"), FIRST),
     "append": lambda lake: lake.append(TABLE, landing_rows("x"), FIRST),
     "delete": lambda lake: lake.delete_rows(TABLE, "value", ["a"]),
-    "merge": lambda lake: merge(lake, PRODUCTS, products(FIRST, Version("p", "x", 9)), landed_on=FIRST),
+    "merge": lambda lake: merge(lake, PRODUCTS, products(FIRST, Version("p", "x", 9)), dates=[FIRST]),
     "publish": lambda lake: publish(lake, PAYMENTS, payments((FIRST, "9.00")), [FIRST]),
     "candidate": lambda lake: lake.write_candidate("candidate.payment_mix", payments((FIRST, "9.00"))),
-    "new columns": lambda lake: lake.replace_partition(TABLE, pa.table({"other": ["x"]}), FIRST),
+    "new columns": lambda lake: lake.replace_date(TABLE, pa.table({"other": ["x"]}), FIRST),
 }
 
 
 def fill(lake: Lake) -> None:
-    lake.replace_partition(TABLE, landing_rows("a"), FIRST)
-    merge(lake, PRODUCTS, products(FIRST, Version("p", "a", 1)), landed_on=FIRST)
+    lake.replace_date(TABLE, landing_rows("a"), FIRST)
+    merge(lake, PRODUCTS, products(FIRST, Version("p", "a", 1)), dates=[FIRST])
     publish(lake, PAYMENTS, payments((FIRST, "1.00")), [FIRST])
 
 
@@ -119,15 +119,15 @@ def test_commits_have_a_transaction_for_each_date(root: str, store: Store, clock
         assert (token_of(lake, table, FIRST), token_of(lake, table, SECOND)) == (1, None)
     release(store, OLD, [FIRST], clock.now)
     later = leased(root, store, clock, NEW, FIRST, SECOND)
-    later.replace_partition(TABLE, landing_rows("b"), FIRST)
+    later.replace_date(TABLE, landing_rows("b"), FIRST)
     assert (token_of(lake, TABLE, FIRST), token_of(lake, TABLE, SECOND)) == (2, 1)
 
 
 def test_runs_of_other_dates_do_not_conflict(root: str, store: Store, clock: Clock, waits: list[float]) -> None:
     one, other = (leased(root, store, clock, f"daily-{day}-1", day) for day in (FIRST, SECOND))
-    one.replace_partition(TABLE, landing_rows("a"), FIRST)
+    one.replace_date(TABLE, landing_rows("a"), FIRST)
     delta = DeltaTable(other.uri(TABLE))
-    one.replace_partition(TABLE, landing_rows("b"), FIRST)
+    one.replace_date(TABLE, landing_rows("b"), FIRST)
     commit = other.commit_properties()
     rows = pa.table({"run_date": pa.array([SECOND]), "value": ["c"]})
     write_deltalake(delta, rows, mode="overwrite", predicate="run_date = '2025-11-02'", commit_properties=commit)
@@ -136,7 +136,7 @@ def test_runs_of_other_dates_do_not_conflict(root: str, store: Store, clock: Clo
 
 
 def test_lake_without_leases_has_no_transactions_of_dates(lake: Lake) -> None:
-    lake.replace_partition(TABLE, landing_rows("a"), FIRST)
+    lake.replace_date(TABLE, landing_rows("a"), FIRST)
     assert token_of(lake, TABLE, FIRST) is None
 
 
