@@ -135,6 +135,10 @@ def test_record_that_a_kill_kept_from_being_written_is_computed(archive: Archive
     (tmp_path / "archive" / archive.folder(run_id) / "run.json").unlink()
     assert archive.run(run_id) == written
     assert archive.read_closing_records(run_id) == [written.changed(state=None)]
+    archive.write_date_records(archive.run(RANGE))
+    archive.write_date_records(archive.run(RANGE))
+    assert archive.store.exists(f"{archive.folder(run_id)}/run.json")
+    assert archive.run(run_id) == written
 
 
 def test_resumed_range_writes_further_records_of_its_dates(archive: Archive) -> None:
