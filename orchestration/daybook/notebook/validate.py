@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
@@ -126,7 +126,7 @@ def check_landing(stage: Stage) -> ValidationResult:
         landed_rows[name] = _count_by_date(engine, f"bronze.{name}", "count(*)", stage.dates_condition)
         landed = sum(count for (count,) in landed_rows[name].values())
         engine.create_table(f"typed.{name}", _typed_sql(stage, name, releases, landed))
-        _define_whole_rows(stage, [name], stage.dates)
+        _define_whole_rows(stage, {name}, stage.dates)
         if releases:
             _warn_of_lost_releases(stage, name, releases)
     for name in stage.source.entities:
@@ -140,7 +140,7 @@ def check_landing(stage: Stage) -> ValidationResult:
             name,
             key=_ADDRESS_COLUMNS,
             dates=stage.dates,
-            restrict=partial(_define_whole_rows, stage, stage.source.entities),
+            restrict=partial(_define_whole_rows, stage),
             counted="_copy = 1",
             objects=name,
         )
@@ -258,10 +258,10 @@ def _add_date(rows: pa.Table, day: date) -> pa.Table:
     return rows.add_column(0, "run_date", pa.repeat(pa.scalar(day, pa.date32()), rows.num_rows))
 
 
-def _define_whole_rows(stage: Stage, entities: Iterable[str], dates: Sequence[date]) -> None:
-    """Define ``<entity>`` as every complete row of some dates once."""
+def _define_whole_rows(stage: Stage, names: Collection[str], dates: Sequence[date]) -> None:
+    """Define ``<entity>``, for the entities among some names, as every complete row of some dates once."""
     of_dates = "" if dates == stage.dates else f" AND run_date IN ({', '.join(_quote_date(day) for day in dates)})"
-    for name in entities:
+    for name in stage.source.entities.keys() & names:
         stage.raw_engine.define(name, f"SELECT * FROM typed.{name} WHERE {WHOLE_ROW_CONDITION}{of_dates}")
 
 

@@ -167,7 +167,7 @@ def check_rules_by_date(
     *,
     key: list[str],
     dates: Sequence[date],
-    restrict: Callable[[Sequence[date]], None],
+    restrict: Callable[[Collection[str], Sequence[date]], None],
     counted: str = "TRUE",
     objects: str = "",
 ) -> tuple[dict[date, list[RuleResult]], pa.Table, list[Rule]]:
@@ -185,7 +185,7 @@ def check_rules_by_date(
     dates
         The dates of the results.
     restrict
-        Restricts the tables that rules read, besides ``relation``, to some dates.
+        Restricts tables, by their names, to some dates.
 
     Returns
     -------
@@ -203,8 +203,9 @@ def check_rules_by_date(
             raise
         together = []
     apart = [rule for rule in sql_rules if rule not in together]
+    read = engine.referenced_tables(counting_sql(relation, apart, objects=objects)) if apart else []
     for day in dates if apart else ():
-        restrict([day])
+        restrict(read, [day])
         of_day = f"(SELECT * FROM {relation} WHERE run_date = DATE '{day}') AS checked"
         results, rows, broken = check_rules(
             engine, of_day, apart, table, key=key, counted=counted, run_date=day, objects=objects
@@ -212,7 +213,7 @@ def check_rules_by_date(
         found[day].update({each.rule: each for each in results})
         flagged.append((rows.add_column(0, "run_date", pa.repeat(pa.scalar(day, pa.date32()), rows.num_rows)), broken))
     if apart:
-        restrict(dates)
+        restrict(read, dates)
     rows, broken = _combine_flags(engine, flagged, sql_rules, ["run_date", *key])
     return {day: [results[rule.name] for rule in sql_rules] for day, results in found.items()}, rows, broken
 
@@ -253,7 +254,8 @@ def _check_together(
     samples = _fetch_samples(engine, rows, broken, key, (), by="run_date")
     for day, results in found.items():
         for rule in rules:
-            number, shown = numbers.get((rule.name, day), 0), samples.get(day, {}).get(rule.name, ())
+            number = numbers.get((rule.name, day), rule.value_without_rows if rule.value else 0)
+            shown = samples.get(day, {}).get(rule.name, ())
             results[rule.name] = _build_result(table, rule, checked.get(day, 0), number, shown)
     return rows, broken
 

@@ -54,7 +54,9 @@ class Rule:
     failing_by_date: str = ""
     """``failing`` for rows of several dates, if it compares rows: only those of one ``run_date`` are compared."""
     value_by_date: str = ""
-    """SELECT of ``run_date`` and the value, for rows of several dates. A date that it does not list has 0."""
+    """SELECT of ``run_date`` and the value, for rows of several dates."""
+    value_without_rows: Optional[int] = 0
+    """The value of a date that ``value_by_date`` does not list."""
 
     @property
     def sql(self) -> str:
@@ -248,12 +250,14 @@ def _table_quality_rules(table: Table) -> Iterator[Rule]:
             name = promise.element.partition(".")[2]
             column = quote(name)
             # The run is on the next day, so the business date is one day old.
-            age = f"DATE_DIFF('day', CAST(max({column}) AS DATE), DATE '${{run_date}}') + 1"
+            newest = f"DATE_DIFF('day', CAST(max({column}) AS DATE)"
             yield Rule(
                 f"{name} is fresh",
                 # An empty table has no newest row. Whether it may be empty is a rowCount rule.
-                value=f"(SELECT {age} FROM {_OBJECT_PLACEHOLDER})",
+                value=f"(SELECT {newest}, DATE '${{run_date}}') + 1 FROM {_OBJECT_PLACEHOLDER})",
                 condition=("mustBeLessOrEqualTo", promise.value),
+                value_by_date=f"SELECT run_date, {newest}, run_date) + 1 FROM {_OBJECT_PLACEHOLDER} GROUP BY run_date",
+                value_without_rows=None,
             )
 
 
