@@ -360,6 +360,11 @@ class DuckDBEngine:
             self._replace_view(name, f"SELECT * FROM {hidden}")
         self._connection.unregister("_more")
 
+    def delete(self, name: str, condition: str) -> None:
+        """Delete rows of those stored under a name (``create_table``, ``append``)."""
+        self._invalidate(name)
+        self._execute(f"DELETE FROM {self._internal_table(name)} WHERE {condition}")
+
     def batches(self, sql: str) -> BatchSource:
         """Return a query's rows in batches, for a table of the lake."""
         self._bind(self._parse(sql))

@@ -118,6 +118,16 @@ class Stage:
         return ", ".join(f"DATE '{day}'" for day in self.dates) or "NULL"
 
     @property
+    def dates_condition(self) -> str:
+        """The SQL condition of rows of the dates that continue. The engine skips files by the bounds, not by the list."""
+        if not self.dates:
+            return "FALSE"
+        first, last = self.dates[0], self.dates[-1]
+        if first == last:
+            return f"run_date = DATE '{first}'"
+        return f"run_date BETWEEN DATE '{first}' AND DATE '{last}' AND run_date IN ({self.dates_sql})"
+
+    @property
     def warnings(self) -> list[str]:
         """What was found and does not stop any date, for the record; cells append to it."""
         found: list[str] = self.details.setdefault("warnings", [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Callable
 
@@ -26,16 +27,31 @@ def for_each_date(stage: Stage, work: Callable[[date], None], *, wait: Callable[
     DatesFailedError
         No date continues.
     """
-    for day in list(stage.dates):
+    for_each_group(stage, [[day] for day in stage.dates], lambda days: work(days[0]), wait=wait)
+
+
+def for_each_group(
+    stage: Stage,
+    groups: Iterable[Sequence[date]],
+    work: Callable[[Sequence[date]], None],
+    *,
+    wait: Callable[[float], None] = time.sleep,
+) -> None:
+    """Call ``work`` with each group of dates, such as those of one file. A fault ends all dates of its group.
+
+    Otherwise this is ``for_each_date``.
+    """
+    for days in groups:
         if not stage.is_range:
-            work(day)
+            work(days)
             continue
         for number in range(_TRIES):
             try:
-                work(day)
+                work(days)
                 break
             except Exception as error:  # noqa: BLE001 (whatever the fault of a date is, the others continue)
                 if number == _TRIES - 1 or is_permanent(type(error).__name__):
-                    stage.fail_date(day, error)
+                    for day in days:
+                        stage.fail_date(day, error)
                     break
                 wait(random.uniform(0, _FIRST_WAIT_SECONDS * _BACKOFF_RATE**number))  # noqa: S311 (no secret)

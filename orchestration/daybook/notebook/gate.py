@@ -34,7 +34,7 @@ def apply_approval(
         The recorded outcome of a broken rule that does not stop the date.
     """
     result = stage.results[day]
-    approval = stage.started.approval if stage.started and not stage.is_range else None
+    approval = stage.started.approval if not stage.is_range and stage.started else None
     waived = [each for each in findings if approval and each.waivable and each.finding_id in approval.waived]
     refused = [each for each in findings if each not in waived]
     result.details["refused"] = [{"about": each.finding_id, "waivable": each.waivable} for each in findings]

@@ -52,17 +52,23 @@ class Release:
 
 def read_releases(engine: DuckDBEngine, lake: Lake, run_date: date) -> list[Release]:
     """Return the newest release of each released row of a date."""
+    return read_releases_by_date(engine, lake, f"run_date = DATE '{run_date}'").get(run_date, [])
+
+
+def read_releases_by_date(engine: DuckDBEngine, lake: Lake, condition: str) -> dict[date, list[Release]]:
+    """Return the newest release of each released row, by date. ``condition`` is SQL for the dates."""
     if not lake.exists(RELEASES):
-        return []
+        return {}
     columns = ", ".join(quote(name) for name in _SCHEMA.names)
     rows = engine.rows(
-        f"SELECT {columns} FROM {RELEASES} WHERE run_date = DATE '{run_date}' QUALIFY row_number() OVER "
-        "(PARTITION BY entity, _source_file, _row_number ORDER BY released_at DESC) = 1"
+        f"SELECT run_date, {columns} FROM {RELEASES} WHERE {condition} QUALIFY row_number() OVER "
+        "(PARTITION BY run_date, entity, _source_file, _row_number ORDER BY released_at DESC) = 1"
     )
-    return [
-        Release(entity, file, number, digest, json.loads(repairs), tuple(json.loads(waived)), by, why, at)
-        for entity, file, number, digest, repairs, waived, by, why, at in rows
-    ]
+    found: dict[date, list[Release]] = {}
+    for day, entity, file, number, digest, repairs, waived, by, why, at in rows:
+        release = Release(entity, file, number, digest, json.loads(repairs), tuple(json.loads(waived)), by, why, at)
+        found.setdefault(day, []).append(release)
+    return found
 
 
 def write_releases(engine: DuckDBEngine, lake: Lake, run_date: date, new: Sequence[Release]) -> None:
@@ -103,36 +109,36 @@ def list_landed_columns(engine: DuckDBEngine, table: str) -> list[str]:
     return [name for name in engine.query(f"SELECT * FROM {table} LIMIT 0").columns if name not in technical]
 
 
-def released_sql(engine: DuckDBEngine, entity: str, run_date: date, releases: Sequence[Release]) -> str:
-    """Return SQL for a date's landed rows of an entity with its releases applied.
+def released_sql(engine: DuckDBEngine, entity: str, condition: str, releases: Mapping[date, Sequence[Release]]) -> str:
+    """Return SQL for the landed rows of an entity with releases applied. ``condition`` is SQL for the dates.
 
     ``_waived`` has the rules that a released row may break, each between separators. It is NULL for all other rows.
     """
-    mine = [each for each in releases if each.entity == entity]
-    where = f"run_date = DATE '{run_date}'"
+    mine = [(day, each) for day, found in releases.items() for each in found if each.entity == entity]
     if not mine:
-        return f"SELECT * EXCLUDE (run_date), CAST(NULL AS VARCHAR) AS _waived FROM bronze.{entity} WHERE {where}"
+        return f"SELECT *, CAST(NULL AS VARCHAR) AS _waived FROM bronze.{entity} WHERE {condition}"
     columns = list_landed_columns(engine, f"bronze.{entity}")
     # Older releases used the columns' names as stored in their digest.
     digests = f"{digest_sql(columns)} AS _digest, {_digest_sql({name: name for name in columns})} AS _earlier"
     values = [name for name in columns if name not in TECHNICAL_COLUMNS]
     table: dict[str, Any] = {
-        "_at_file": pa.array([each.source_file for each in mine], pa.string()),
-        "_at_row": pa.array([each.row_number for each in mine], pa.int64()),
-        "_digest": pa.array([each.digest for each in mine], pa.string()),
-        "_repaired": pa.array([bool(each.repairs) for each in mine], pa.bool_()),
-        "_allowed": pa.array([_join_rule_names(each.waived) for each in mine], pa.string()),
+        "_at_date": pa.array([day for day, _ in mine], pa.date32()),
+        "_at_file": pa.array([each.source_file for _, each in mine], pa.string()),
+        "_at_row": pa.array([each.row_number for _, each in mine], pa.int64()),
+        "_digest": pa.array([each.digest for _, each in mine], pa.string()),
+        "_repaired": pa.array([bool(each.repairs) for _, each in mine], pa.bool_()),
+        "_allowed": pa.array([_join_rule_names(each.waived) for _, each in mine], pa.string()),
     }
     for name in values:
-        table[f"_fixed_{name}"] = pa.array([each.repair(name) for each in mine], pa.string())
+        table[f"_fixed_{name}"] = pa.array([each.repair(name) for _, each in mine], pa.string())
     engine.register(f"_released_{entity}", pa.table(table))
     fixed = ", ".join(f"COALESCE(r.{quote(f'_fixed_{name}')}, b.{quote(name)}) AS {quote(name)}" for name in values)
     return (
-        f"SELECT {fixed}, b._source_file, b._row_number, b._run_id, b._raw, "
+        f"SELECT b.run_date, {fixed}, b._source_file, b._row_number, b._run_id, b._raw, "
         "CASE WHEN r._repaired THEN NULL ELSE b._problem END AS _problem, r._allowed AS _waived "
-        f"FROM (SELECT *, {digests} FROM bronze.{entity} WHERE {where}) AS b "
-        f"LEFT JOIN _released_{entity} AS r ON r._digest IN (b._digest, b._earlier) AND r._at_file = b._source_file "
-        "AND r._at_row = b._row_number"
+        f"FROM (SELECT *, {digests} FROM bronze.{entity} WHERE {condition}) AS b "
+        f"LEFT JOIN _released_{entity} AS r ON r._digest IN (b._digest, b._earlier) AND r._at_date = b.run_date "
+        "AND r._at_file = b._source_file AND r._at_row = b._row_number"
     )
 
 

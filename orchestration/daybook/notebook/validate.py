@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import partial
 
 import pyarrow as pa
 
 from daybook.contracts.columns import find_column
 from daybook.engines import DuckDBEngine
 from daybook.errors import StageError
-from daybook.notebook.context import Stage
-from daybook.notebook.display import Listing
+from daybook.notebook.context import RowCounts, Stage
+from daybook.notebook.display import Listing, list_by_date
 from daybook.notebook.gate import apply_approval, format_rules
 from daybook.notebook.releases import (
+    Release,
     exclude_waived_sql,
     list_landed_columns,
-    read_releases,
+    read_releases_by_date,
     released_sql,
 )
-from daybook.quality.checks import MAX_SAMPLES, RuleResult, check_rules, reasons_sql
+from daybook.quality.checks import MAX_SAMPLES, RuleResult, check_rules_by_date, reasons_sql
 from daybook.quality.gates import Finding, format_warnings, gate_broken_rules, gate_rejected_share
 from daybook.quality.rules import WHOLE_ROW_CONDITION, Rule, landing_rules
 from daybook.sources.mapping import newest_files_sql, quote, superseded_rows_sql, typed_select
@@ -28,11 +33,12 @@ VALIDATED_DATES = "control.validated_dates"
 _HASH_MIN_ROWS = 50_000
 """Number of rows from which it is faster to look for copies among digests before sorting whole rows."""
 _ADDRESS_COLUMNS = ["_source_file", "_row_number"]
+_DATED_ADDRESS = ", ".join(["run_date", *_ADDRESS_COLUMNS])
 
 
 @dataclass
-class ValidationResult:
-    """Number of rows by entity, and the results of the rules."""
+class DateValidation:
+    """Number of rows of a date by entity, and the results of the rules."""
 
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """By entity, the ``landed`` rows: ``accepted``, ``quarantined`` or exact ``duplicates``."""
@@ -53,11 +59,6 @@ class ValidationResult:
         )
 
     @property
-    def broken(self) -> Listing:
-        """A row per rule that does not hold, or that some row breaks."""
-        return format_rules(self.rules)
-
-    @property
     def rule_listing(self) -> Listing:
         """A row per rule, with its SQL but without the condition that a row is whole."""
         prefix = f"{WHOLE_ROW_CONDITION} AND "
@@ -69,135 +70,255 @@ class ValidationResult:
             ],
         )
 
+    @property
+    def rejected_by_reason(self) -> dict[str, int]:
+        """Numbers of rows by the rule that rejects them."""
+        broken = (each for each in self.rules if not each.holds and each.severity == "error")
+        return {f"{each.table}: {each.rule}": each.failing for each in broken}
+
+
+@dataclass
+class ValidationResult:
+    """The validation of each date. A range has a column with the date in each listing."""
+
+    dates: dict[date, DateValidation]
+    is_range: bool
+
+    @property
+    def listing(self) -> Listing:
+        """A row per entity, of each date."""
+        return self._list({day: each.listing for day, each in self.dates.items()})
+
+    @property
+    def broken(self) -> Listing:
+        """A row per rule that does not hold, or that some row breaks, of each date."""
+        return self._list({day: format_rules(each.rules) for day, each in self.dates.items()})
+
+    @property
+    def rule_listing(self) -> Listing:
+        """A row per rule, of each date, with its SQL but without the condition that a row is whole."""
+        return self._list({day: each.rule_listing for day, each in self.dates.items()})
+
+    @property
+    def rejected_by_reason(self) -> dict[str, int]:
+        """Numbers of rows of all dates by the rule that rejects them."""
+        total: Counter[str] = Counter()
+        for each in self.dates.values():
+            total.update(each.rejected_by_reason)
+        return dict(total)
+
+    def _list(self, listings: Mapping[date, Listing]) -> Listing:
+        return list_by_date(listings, is_range=self.is_range)
+
 
 def check_landing(stage: Stage) -> ValidationResult:
-    """Check the date's rows of every entity against the rules of its contract.
+    """Check the rows of the dates of every entity against the rules of its contract.
 
-    Cells can query ``typed.<entity>``: columns of the contract's types, ``_text_<column>`` as landed, and ``_copy``, which is 2
-    and more for exact duplicates. ``<entity>`` has every complete row once.
+    Cells can query ``typed.<entity>``: columns of the contract's types, ``_text_<column>`` as landed, ``_copy``, which is 2 and
+    more for exact duplicates, and ``run_date``. ``<entity>`` has every complete row once.
     """
     require_landed(stage)
-    result = ValidationResult()
-    releases = read_releases(stage.raw_engine, stage.lake, stage.run_date)
+    engine = stage.raw_engine
+    result = ValidationResult({day: DateValidation() for day in stage.dates}, stage.is_range)
+    releases = read_releases_by_date(engine, stage.lake, stage.dates_condition)
+    landed_rows = {}
     for name in stage.source.entities:
-        stage.raw_engine.create_table(f"typed.{name}", _typed_sql(stage, name))
-        stage.raw_engine.define(name, f"SELECT * FROM typed.{name} WHERE {WHOLE_ROW_CONDITION}")
-        (applied,) = stage.raw_engine.fetch_row(f"SELECT count(_waived) FROM typed.{name}")
-        lost = sum(each.entity == name for each in releases) - applied
-        if lost:
-            stage.warnings.append(f"{name}: {lost:,} released rows are no longer in the landing, or have changed")
+        landed_rows[name] = _count_by_date(engine, f"bronze.{name}", "count(*)", stage.dates_condition)
+        landed = sum(count for (count,) in landed_rows[name].values())
+        engine.create_table(f"typed.{name}", _typed_sql(stage, name, releases, landed))
+        _define_whole_rows(stage, [name], stage.dates)
+        if releases:
+            _warn_of_lost_releases(stage, name, releases)
     for name in stage.source.entities:
         rules = landing_rules(stage.source, name)
-        if any(each.entity == name and each.waived for each in releases):
-            rules = [
-                replace(rule, failing=exclude_waived_sql(rule.name, rule.failing)) if rule.is_per_row else rule
-                for rule in rules
-            ]
-        results, rows, of_rows = check_rules(
-            stage.raw_engine,
+        if any(each.entity == name and each.waived for found in releases.values() for each in found):
+            rules = [rule.map_failing(partial(exclude_waived_sql, rule.name)) if rule.is_per_row else rule for rule in rules]
+        results, rows, of_rows = check_rules_by_date(
+            engine,
             f"typed.{name}",
             rules,
             name,
             key=_ADDRESS_COLUMNS,
+            dates=stage.dates,
+            restrict=partial(_define_whole_rows, stage, stage.source.entities),
             counted="_copy = 1",
-            run_date=stage.run_date,
             objects=name,
         )
-        register_rejected(stage.raw_engine, name, rows, of_rows)
-        typed = f"SELECT count(*) FROM typed.{name}"
-        landed, accepted, rejected, copies = stage.raw_engine.fetch_row(
-            f"SELECT (SELECT count(*) FROM bronze.{name} WHERE run_date = DATE '{stage.day}'), "
-            f"({typed} ANTI JOIN rejected.{name} USING ({', '.join(_ADDRESS_COLUMNS)}) WHERE _copy = 1), "
-            f"(SELECT count(*) FROM rejected.{name}), ({typed} WHERE _copy > 1)"
+        register_rejected(engine, name, rows, of_rows, run_date="DATE")
+        _count_rows(stage, name, landed_rows[name], result)
+        by_rows = {rule.name for rule in rules if rule.is_per_row}
+        for day, found in results.items():
+            of_day = result.dates[day]
+            of_day.rules += found
+            of_day.findings += gate_broken_rules([each for each in found if each.rule not in by_rows or not each.computed])
+    return result
+
+
+def quarantine(stage: Stage, result: ValidationResult) -> None:
+    """Replace the rows of the dates in quarantine with those that break a rule, and end each date by its gate."""
+    for name in stage.source.entities:
+        rejected = stage.raw_engine.arrow(
+            f"SELECT b.run_date, b.* EXCLUDE (run_date), r._reasons FROM bronze.{name} AS b JOIN rejected.{name} AS r "
+            f"USING ({_DATED_ADDRESS}) WHERE {stage.dates_condition} ORDER BY {_DATED_ADDRESS}"
         )
+        stage.lake.replace_dates(f"quarantine.{name}", rejected, stage.dates)
+    refused: dict[date, list[str]] = {}
+    rows: dict[date, RowCounts] = {}
+    for day, found in result.dates.items():
+        details = stage.results[day].details
+        details["accounting"] = found.counts
+        details["rejected_by_reason"] = found.rejected_by_reason
+        stage.results[day].warnings.extend(format_warnings(found.rules))
+        refused[day] = apply_approval(stage, day, found.findings, found.rules, broken="quarantined")
+        landed, accepted, rejected_rows, copies = map(sum, zip(*(counts.values() for counts in found.counts.values())))
+        rows[day] = {"in": landed, "out": accepted, "rejected": rejected_rows, "duplicates": copies}
+    passed = [day for day in stage.dates if not refused[day]]
+    numbers = pa.array([rows[day]["out"] for day in passed], pa.int64())
+    stage.lake.replace_dates(
+        VALIDATED_DATES, pa.table({"run_date": pa.array(passed, pa.date32()), "accepted": numbers}), stage.dates
+    )
+    for day, reasons in refused.items():
+        if reasons:
+            stage.reject_date(day, reasons, rows_in=rows[day]["in"], rejected=rows[day]["rejected"])
+    if stage.dates:
+        stage.succeed(by_date=rows)
+
+
+def define_accepted_rows(stage: Stage) -> Listing:
+    """Define the accepted rows of the dates under the names of their entities, cleaned and typed, with ``run_date``.
+
+    Returns their numbers.
+    """
+    require_landed(stage)
+    engine = stage.raw_engine
+    passed = set(stage.lake.run_dates(VALIDATED_DATES))
+    absent = [day.isoformat() for day in stage.dates if day not in passed]
+    if absent:
+        raise StageError(f"{absent[0]} has not passed validation; run 2_validate for that date first.")
+    releases = read_releases_by_date(engine, stage.lake, stage.dates_condition)
+    accepted = {}
+    for name, entity in stage.source.entities.items():
+        columns = ", ".join(quote(column) for column in [*entity.columns, *_ADDRESS_COLUMNS, "run_date"])
+        landed = sum(count for (count,) in _count_by_date(engine, f"bronze.{name}", "count(*)", stage.dates_condition).values())
+        accepted[name] = (
+            f"SELECT {columns} FROM (SELECT * FROM ({_typed_sql(stage, name, releases, landed)}) AS typed WHERE _copy = 1) "
+            f"AS once ANTI JOIN (SELECT {_DATED_ADDRESS} FROM quarantine.{name} WHERE {stage.dates_condition}) AS rejected "
+            f"USING ({_DATED_ADDRESS})"
+        )
+        engine.define(name, accepted[name])
+    # Only once all are defined: the SELECT that gives a row's order may join other entities.
+    for name in stage.source.flat_entities:
+        _exclude_superseded(stage, name, accepted)
+    listings = {}
+    counts = {name: _count_by_date(engine, name, "count(*)") for name in stage.source.entities}
+    for day in stage.dates:
+        rows = [(name, *counts[name].get(day, (0,))) for name in stage.source.entities]
+        listings[day] = Listing(["entity", "accepted rows"], rows)
+    return list_by_date(listings, is_range=stage.is_range)
+
+
+def _exclude_superseded(stage: Stage, entity: str, accepted: Mapping[str, str]) -> None:
+    """Drop accepted rows of a flat entity whose order is also in a newer file of its date, with a warning.
+
+    ``accepted`` has the SQL of the accepted rows of all entities.
+    """
+    engine = stage.raw_engine
+    files: dict[date, list[str]] = {}
+    for day, file in engine.rows(f"SELECT DISTINCT run_date, _source_file FROM {entity} ORDER BY ALL"):
+        files.setdefault(day, []).append(file)
+    newest, dropped = f"newest.{entity}", []
+    for day, found in files.items():
+        if len(found) < 2:
+            continue
+        if stage.is_range:
+            # The SELECT may join other entities, whose rows of other dates it must not find.
+            for name, sql in accepted.items():
+                engine.define(name, f"SELECT * FROM ({sql}) AS accepted WHERE run_date = DATE '{day}'")
+        if not engine.create_table(newest, newest_files_sql(stage.source, entity, found, day)):
+            continue
+        older = engine.arrow(superseded_rows_sql(stage.source, entity, found, newest))
+        dropped.append(_add_date(older, day))
+        orders, first = engine.fetch_row(f"SELECT count(*), min(_order, {MAX_SAMPLES}) FROM {newest}")
+        stage.results[day].warnings.append(
+            f"{entity}: {orders:,} {'order is' if orders == 1 else 'orders are'} in more than one file of the date "
+            f"({', '.join(first)}); the newest file of an order counts, and {older.num_rows:,} rows of older files do not"
+        )
+    if stage.is_range:
+        for name, sql in accepted.items():
+            engine.define(name, sql)
+    if dropped:
+        superseded = f"superseded.{entity}"
+        engine.register(superseded, pa.concat_tables(dropped))
+        engine.define(
+            entity, f"SELECT * FROM ({accepted[entity]}) AS accepted ANTI JOIN {superseded} AS older USING ({_DATED_ADDRESS})"
+        )
+
+
+def _add_date(rows: pa.Table, day: date) -> pa.Table:
+    return rows.add_column(0, "run_date", pa.repeat(pa.scalar(day, pa.date32()), rows.num_rows))
+
+
+def _define_whole_rows(stage: Stage, entities: Iterable[str], dates: Sequence[date]) -> None:
+    """Define ``<entity>`` as every complete row of some dates once."""
+    of_dates = "" if dates == stage.dates else f" AND run_date IN ({', '.join(_quote_date(day) for day in dates)})"
+    for name in entities:
+        stage.raw_engine.define(name, f"SELECT * FROM typed.{name} WHERE {WHOLE_ROW_CONDITION}{of_dates}")
+
+
+def _quote_date(day: date) -> str:
+    return f"DATE '{day}'"
+
+
+def _count_by_date(engine: DuckDBEngine, relation: str, numbers: str, condition: str = "TRUE") -> dict[date, tuple[int, ...]]:
+    """Return numbers of rows by date; a date without rows is absent."""
+    rows = engine.rows(f"SELECT run_date, {numbers} FROM {relation} WHERE {condition} GROUP BY run_date")
+    return {day: tuple(found) for day, *found in rows}
+
+
+def _count_rows(stage: Stage, name: str, landed_rows: Mapping[date, tuple[int, ...]], result: ValidationResult) -> None:
+    """Account for every landed row of an entity, and gate the share of rejected ones."""
+    engine, typed = stage.raw_engine, f"typed.{name}"
+    not_rejected = f"{typed} ANTI JOIN rejected.{name} USING ({_DATED_ADDRESS})"
+    accepted_rows = _count_by_date(engine, not_rejected, "count(*)", "_copy = 1")
+    rejected_rows = _count_by_date(engine, f"rejected.{name}", "count(*)")
+    numbers = "count_if(_copy > 1), count_if(_problem IS NOT NULL), count_if(_problem IS NOT NULL AND _copy = 1)"
+    of_typed = _count_by_date(engine, typed, numbers)
+    for day, of_day in result.dates.items():
+        (landed,), (accepted,), (rejected,) = (each.get(day, (0,)) for each in (landed_rows, accepted_rows, rejected_rows))
+        copies, problems, first_problems = of_typed.get(day, (0, 0, 0))
         if landed != accepted + rejected + copies:
             raise StageError(
                 f"{name}: {landed} rows landed but {accepted} + {rejected} + {copies} are accounted for; correct the rules."
             )
-        result.rules += results
-        result.counts[name] = {"landed": landed, "accepted": accepted, "quarantined": rejected, "duplicates": copies}
-        undated = _count_undated_rows(stage, name, landed)
-        result.findings += gate_rejected_share(
+        of_day.counts[name] = {"landed": landed, "accepted": accepted, "quarantined": rejected, "duplicates": copies}
+        # Rows of a snapshot that belong to no date say nothing about this one, unless the snapshot as a whole is at fault.
+        entity = stage.source.entities[name]
+        undated = first_problems if (entity.date or entity.follows) and problems != landed else 0
+        of_day.findings += gate_rejected_share(
             name,
             landed - undated,
             rejected - undated,
             most=stage.settings.max_rejected_share,
             tolerated=stage.settings.tolerated_rejected_rows,
         )
-        by_rows = {rule.name for rule in rules if rule.is_per_row}
-        result.findings += gate_broken_rules([each for each in results if each.rule not in by_rows or not each.computed])
-    return result
 
 
-def quarantine(stage: Stage, result: ValidationResult) -> None:
-    """Move the rejected rows to quarantine, one atomic commit per entity, and end the stage as the gate decides."""
-    for name in result.counts:
-        rejected = stage.raw_engine.arrow(
-            f"SELECT b.* EXCLUDE (run_date), r._reasons FROM bronze.{name} AS b JOIN rejected.{name} AS r "
-            "ON r._source_file = b._source_file AND r._row_number = b._row_number "
-            f"WHERE b.run_date = DATE '{stage.day}' ORDER BY b._source_file, b._row_number"
-        )
-        stage.lake.replace_date(f"quarantine.{name}", rejected, stage.run_date)
-    stage.details["accounting"] = result.counts
-    stage.details["rejected_by_reason"] = {
-        f"{each.table}: {each.rule}": each.failing for each in result.rules if not each.holds and each.severity == "error"
-    }
-    stage.warnings.extend(format_warnings(result.rules))
-    reasons = apply_approval(stage, stage.run_date, result.findings, result.rules, broken="quarantined")
-    landed, accepted, rejected_rows, copies = map(sum, zip(*(counts.values() for counts in result.counts.values())))
-    passed = pa.table({"accepted": pa.array([] if reasons else [accepted], pa.int64())})
-    stage.lake.replace_date(VALIDATED_DATES, passed, stage.run_date)
-    if reasons:
-        stage.reject(reasons, rows_in=landed, rejected=rejected_rows)
-    else:
-        stage.succeed(rows_in=landed, rows_out=accepted, rejected=rejected_rows, duplicates=copies)
+def _warn_of_lost_releases(stage: Stage, name: str, releases: Mapping[date, Sequence[Release]]) -> None:
+    applied = _count_by_date(stage.raw_engine, f"typed.{name}", "count(_waived)")
+    for day, found in releases.items():
+        lost = sum(each.entity == name for each in found) - applied.get(day, (0,))[0]
+        if lost:
+            stage.results[day].warnings.append(f"{name}: {lost:,} released rows are no longer in the landing, or have changed")
 
 
-def define_accepted_rows(stage: Stage) -> Listing:
-    """Define the accepted rows of the date under the names of their entities, cleaned and typed; return their numbers."""
-    require_landed(stage)
-    if stage.run_date not in stage.lake.run_dates(VALIDATED_DATES):
-        raise StageError(f"{stage.day} has not passed validation; run 2_validate for that date first.")
-    accepted = {}
-    address = ", ".join(_ADDRESS_COLUMNS)
-    for name, entity in stage.source.entities.items():
-        columns = ", ".join(quote(column) for column in [*entity.columns, *_ADDRESS_COLUMNS])
-        accepted[name] = (
-            f"SELECT {columns} FROM (SELECT * FROM ({_typed_sql(stage, name)}) AS typed WHERE _copy = 1) AS once "
-            f"ANTI JOIN (SELECT {address} FROM quarantine.{name} WHERE run_date = DATE '{stage.day}') AS rejected "
-            f"USING ({address})"
-        )
-        stage.raw_engine.define(name, accepted[name])
-    # Only once all are defined: the SELECT that gives a row's order may join other entities.
-    for name in stage.source.flat_entities:
-        _exclude_superseded(stage, name, accepted[name])
-    counts = [(name, *stage.raw_engine.fetch_row(f"SELECT count(*) FROM {name}")) for name in stage.source.entities]
-    return Listing(["entity", "accepted rows"], counts)
+def _typed_sql(stage: Stage, entity: str, releases: Mapping[date, Sequence[Release]], landed: int) -> str:
+    """Return SQL for the landed rows of the dates of an entity, typed, with released rows applied.
 
-
-def _exclude_superseded(stage: Stage, entity: str, accepted: str) -> None:
-    """Drop accepted rows of a flat entity whose order is also in a newer file of the landing, with a warning."""
-    engine = stage.raw_engine
-    files = [file for (file,) in engine.rows(f"SELECT DISTINCT _source_file FROM {entity}")]
-    newest = f"newest.{entity}"
-    if len(files) < 2 or not engine.create_table(newest, newest_files_sql(stage.source, entity, files, stage.run_date)):
-        return
-    address, superseded = ", ".join(_ADDRESS_COLUMNS), f"superseded.{entity}"
-    count = engine.create_table(superseded, superseded_rows_sql(stage.source, entity, files, newest))
-    engine.define(entity, f"SELECT * FROM ({accepted}) AS accepted ANTI JOIN {superseded} AS older USING ({address})")
-    orders, first = engine.fetch_row(f"SELECT count(*), min(_order, {MAX_SAMPLES}) FROM {newest}")
-    stage.warnings.append(
-        f"{entity}: {orders:,} {'order is' if orders == 1 else 'orders are'} in more than one file of the date "
-        f"({', '.join(first)}); the newest file of an order counts, and {count:,} rows of older files do not"
-    )
-
-
-def _typed_sql(stage: Stage, entity: str) -> str:
-    """Return SQL for the date's landed rows of an entity, typed, with released rows applied."""
-    releases = read_releases(stage.raw_engine, stage.lake, stage.run_date)
-    released = released_sql(stage.raw_engine, entity, stage.run_date, releases)
-    landed = _declared_names_sql(stage, entity, _number_copies_sql(stage, entity, released))
-    return typed_select(stage.source, entity, f"({landed}) AS landed", stage.settings.timezone)
+    ``landed`` is the number of these rows.
+    """
+    released = released_sql(stage.raw_engine, entity, stage.dates_condition, releases)
+    rows = _declared_names_sql(stage, entity, _number_copies_sql(stage, entity, released, landed))
+    return typed_select(stage.source, entity, f"({rows}) AS landed", stage.settings.timezone, others=["run_date"])
 
 
 def _declared_names_sql(stage: Stage, entity: str, landed: str) -> str:
@@ -208,16 +329,17 @@ def _declared_names_sql(stage: Stage, entity: str, landed: str) -> str:
     return f"SELECT * RENAME ({', '.join(renamed)}) FROM ({landed}) AS named" if renamed else landed
 
 
-def _number_copies_sql(stage: Stage, entity: str, released: str) -> str:
-    """Return SQL that adds ``_copy``, which numbers rows that are equal in every landed column, in the order of the files."""
+def _number_copies_sql(stage: Stage, entity: str, released: str, landed: int) -> str:
+    """Return SQL that adds ``_copy``, which numbers rows of a date that are equal in every landed column, by file and row."""
     relation = f"({released}) AS released"
     if not stage.source.drops_duplicates(entity):
         return f"SELECT *, 1 AS _copy FROM {relation}"
     # A copy in another flat file is the same order again, and the newest file of an order counts as a whole.
     within = ["_source_file"] if entity in stage.source.flat_entities else []
-    listed = ", ".join(quote(name) for name in [*list_landed_columns(stage.raw_engine, f"bronze.{entity}"), *within])
+    columns = list_landed_columns(stage.raw_engine, f"bronze.{entity}")
+    listed = ", ".join(quote(name) for name in ["run_date", *columns, *within])
     numbered = f"row_number() OVER (PARTITION BY {listed} ORDER BY _source_file, _row_number)"
-    if _count_landed_rows(stage, entity) < _HASH_MIN_ROWS:
+    if landed < _HASH_MIN_ROWS:
         return f"SELECT *, {numbered} AS _copy FROM {relation}"
     # Most rows occur once, and their digest shows it: only rows whose digest occurs twice are sorted.
     twice = f"twice.{entity}"
@@ -233,42 +355,26 @@ def _number_copies_sql(stage: Stage, entity: str, released: str) -> str:
     )
 
 
-def _count_landed_rows(stage: Stage, entity: str) -> int:
-    """Return how many rows bronze has for the date, from the footers of its files."""
-    landed = stage.lake.dataset(f"bronze.{entity}", stage.run_date)
-    return 0 if landed is None else landed.count_rows()
-
-
-def register_rejected(engine: DuckDBEngine, entity: str, rows: pa.Table, rules: list[Rule]) -> None:
+def register_rejected(engine: DuckDBEngine, entity: str, rows: pa.Table, rules: list[Rule], **others: str) -> None:
     """Register the rows that break a rule of their own as ``rejected.<entity>``: their address and ``_reasons``.
 
-    ``rows`` and ``rules`` are those of ``check_rules``.
+    ``rows`` and ``rules`` are those of ``check_rules``; ``others`` are further columns of the address with their SQL types.
     """
     stopping = [rule if rule.is_per_row and rule.severity == "error" else None for rule in rules]
     engine.register("_flagged", rows)
     reasons = reasons_sql(stopping) if any(stopping) else "''"
     # The table of no failing rows has columns without a type.
+    types = {**others, "_source_file": "VARCHAR", "_row_number": "BIGINT"}
+    address = ", ".join(f"CAST({name} AS {sql_type}) AS {name}" for name, sql_type in types.items())
     engine.create_table(
         f"rejected.{entity}",
-        "SELECT * FROM (SELECT CAST(_source_file AS VARCHAR) AS _source_file, CAST(_row_number AS BIGINT) AS _row_number, "
-        f"{reasons} AS _reasons FROM _flagged) AS reasoned WHERE _reasons <> ''",
+        f"SELECT * FROM (SELECT {address}, {reasons} AS _reasons FROM _flagged) AS reasoned WHERE _reasons <> ''",
     )
-
-
-def _count_undated_rows(stage: Stage, entity: str, landed: int) -> int:
-    """Return how many rows of a snapshot belong to no date, whose share says nothing about this date.
-
-    If no row belongs to the date, the snapshot as a whole is at fault and all its rows count.
-    """
-    if not (stage.source.entities[entity].date or stage.source.entities[entity].follows):
-        return 0
-    undated, first = stage.raw_engine.fetch_row(
-        f"SELECT count(*), count(*) FILTER (_copy = 1) FROM typed.{entity} WHERE _problem IS NOT NULL"
-    )
-    return 0 if undated == landed else int(first)
 
 
 def require_landed(stage: Stage) -> None:
     """Raise ``StageError`` if a date has not been ingested: no rows would look like a day without trade."""
-    if stage.run_date not in stage.lake.run_dates(f"bronze.{stage.source.primary}"):
-        raise StageError(f"{stage.day} is not in bronze; run 1_ingest for that date first.")
+    landed = set(stage.lake.run_dates(f"bronze.{stage.source.primary}"))
+    for day in stage.dates:
+        if day not in landed:
+            raise StageError(f"{day} is not in bronze; run 1_ingest for that date first.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any, Callable, Optional
@@ -151,27 +151,147 @@ def check_rules(
                 numbers.append(None)
     row_rules = [rule for rule, number in zip(sql_rules, numbers) if rule.failing and number]
     rows = engine.arrow(failing_sql(relation, row_rules, key)) if row_rules else pa.table({name: [] for name in key})
-    samples = _fetch_samples(engine, rows, row_rules, key, pseudonyms)
-    results = []
-    for rule, number in zip(sql_rules, numbers):
-        computed = rule.name not in raised
-        holds = computed and _is_satisfied(rule, number, checked)
-        results.append(
-            RuleResult(
-                table,
-                rule.name,
-                checked,
-                int(number or 0) if rule.failing and computed else int(not holds),
-                rule.severity,
-                holds,
-                _format_measured(rule, number) if computed else raised[rule.name],
-                samples.get(rule.name, ()),
-                rule.waivable or not computed,
-                computed,
-                rule.sql,
-            )
-        )
+    samples = _fetch_samples(engine, rows, row_rules, key, pseudonyms).get(None, {})
+    results = [
+        _build_result(table, rule, checked, number, samples.get(rule.name, ()), raised.get(rule.name, ""))
+        for rule, number in zip(sql_rules, numbers)
+    ]
     return results, rows, row_rules
+
+
+def check_rules_by_date(
+    engine: DuckDBEngine,
+    relation: str,
+    rules: list[Rule],
+    table: str,
+    *,
+    key: list[str],
+    dates: Sequence[date],
+    restrict: Callable[[Sequence[date]], None],
+    counted: str = "TRUE",
+    objects: str = "",
+) -> tuple[dict[date, list[RuleResult]], pa.Table, list[Rule]]:
+    """Check the rows of several dates against rules, with the results of ``check_rules`` for each date alone.
+
+    Rules are computed for all dates together. A rule with a query of its own, which may compare rows in any way, is computed
+    for one date after the other; all rules are if one raises on a value.
+
+    Parameters
+    ----------
+    engine, relation, rules, table, counted, objects
+        See ``check_rules``. The rows have a column ``run_date``.
+    key
+        Columns that identify a row within its date.
+    dates
+        The dates of the results.
+    restrict
+        Restricts the tables that rules read, besides ``relation``, to some dates.
+
+    Returns
+    -------
+    The results by date; the failing rows with ``run_date``, their key and a flag for each broken rule; and the rules of these
+    flags.
+    """
+    sql_rules = [rule for rule in rules if rule.history is None]
+    together = [rule for rule in sql_rules if not _needs_own_query(rule)]
+    found: dict[date, dict[str, RuleResult]] = {day: {} for day in dates}
+    flagged: list[tuple[pa.Table, list[Rule]]] = []
+    try:
+        flagged.append(_check_together(engine, relation, together, table, key, counted, objects, found))
+    except SqlError as error:
+        if describe_value_error(error) is None:
+            raise
+        together = []
+    apart = [rule for rule in sql_rules if rule not in together]
+    for day in dates if apart else ():
+        restrict([day])
+        of_day = f"(SELECT * FROM {relation} WHERE run_date = DATE '{day}') AS checked"
+        results, rows, broken = check_rules(
+            engine, of_day, apart, table, key=key, counted=counted, run_date=day, objects=objects
+        )
+        found[day].update({each.rule: each for each in results})
+        flagged.append((rows.add_column(0, "run_date", pa.repeat(pa.scalar(day, pa.date32()), rows.num_rows)), broken))
+    if apart:
+        restrict(dates)
+    rows, broken = _combine_flags(engine, flagged, sql_rules, ["run_date", *key])
+    return {day: [results[rule.name] for rule in sql_rules] for day, results in found.items()}, rows, broken
+
+
+def _needs_own_query(rule: Rule) -> bool:
+    """Return whether a rule is computed for each date by itself, since its query is not known to compare rows of one date."""
+    if rule.value:
+        return not rule.value_by_date
+    return not rule.failing_by_date and "SELECT" in rule.failing.upper()
+
+
+def _check_together(
+    engine: DuckDBEngine,
+    relation: str,
+    rules: list[Rule],
+    table: str,
+    key: list[str],
+    counted: str,
+    objects: str,
+    found: dict[date, dict[str, RuleResult]],
+) -> tuple[pa.Table, list[Rule]]:
+    """Check the rows of all dates in one pass and add the results of each date to ``found``; return the failing rows."""
+    dated = [replace(rule, failing=rule.failing_by_date or rule.failing) for rule in rules]
+    of_rows = [rule for rule in dated if not rule.value]
+    columns = ", ".join(f"COALESCE(count_if({condition}), 0)" for condition in [counted, *(rule.failing for rule in of_rows)])
+    checked: dict[date, int] = {}
+    numbers: dict[tuple[str, date], Any] = {}
+    for day, rows_of_day, *counts in engine.rows(f"SELECT run_date, {columns} FROM {relation} GROUP BY run_date"):
+        checked[day] = rows_of_day
+        numbers.update({(rule.name, day): number for rule, number in zip(of_rows, counts)})
+    for rule in dated:
+        if rule.value:
+            values = engine.rows(rule.value_by_date.replace("${object}", objects or relation))
+            numbers.update({(rule.name, day): number for day, number in values})
+    broken = [rule for rule in dated if rule.failing and any(numbers.get((rule.name, day)) for day in found)]
+    address = ["run_date", *key]
+    rows = engine.arrow(failing_sql(relation, broken, address)) if broken else pa.table({name: [] for name in address})
+    samples = _fetch_samples(engine, rows, broken, key, (), by="run_date")
+    for day, results in found.items():
+        for rule in rules:
+            number, shown = numbers.get((rule.name, day), 0), samples.get(day, {}).get(rule.name, ())
+            results[rule.name] = _build_result(table, rule, checked.get(day, 0), number, shown)
+    return rows, broken
+
+
+def _combine_flags(
+    engine: DuckDBEngine, flagged: Sequence[tuple[pa.Table, list[Rule]]], rules: list[Rule], key: list[str]
+) -> tuple[pa.Table, list[Rule]]:
+    """Return the failing rows of several checks with a flag for each broken rule, in the order of the rules."""
+    flagged = [(rows, broken) for rows, broken in flagged if broken]
+    if not flagged:
+        return pa.table({name: [] for name in key}), []
+    if len(flagged) == 1:
+        return flagged[0]
+    names = {rule.name for _, broken in flagged for rule in broken}
+    order = [rule for rule in rules if rule.name in names]
+    places = {rule.name: place for place, rule in enumerate(order)}
+    renamed = [rows.rename_columns([*key, *(f"rule_{places[rule.name]}" for rule in broken)]) for rows, broken in flagged]
+    engine.register("_flagged_parts", pa.concat_tables(renamed, promote_options="default"))
+    flags = ", ".join(f"COALESCE(bool_or(rule_{place}), FALSE) AS rule_{place}" for place in range(len(order)))
+    return engine.arrow(f"SELECT {', '.join(key)}, {flags} FROM _flagged_parts GROUP BY ALL"), order
+
+
+def _build_result(table: str, rule: Rule, checked: int, number: Any, samples: tuple[str, ...], raised: str = "") -> RuleResult:
+    """Return the result of a rule that was measured, or that could not be computed, with the reason."""
+    holds = not raised and _is_satisfied(rule, number, checked)
+    return RuleResult(
+        table,
+        rule.name,
+        checked,
+        int(number or 0) if rule.failing and not raised else int(not holds),
+        rule.severity,
+        holds,
+        raised or _format_measured(rule, number),
+        samples,
+        rule.waivable or bool(raised),
+        not raised,
+        rule.sql,
+    )
 
 
 def describe_value_error(error: SqlError) -> Optional[str]:
@@ -215,16 +335,16 @@ def reasons_sql(rules: Sequence[Optional[Rule]]) -> str:
 
 
 def _fetch_samples(
-    engine: DuckDBEngine, rows: pa.Table, rules: list[Rule], key: list[str], pseudonyms: tuple[str, ...]
-) -> dict[str, tuple[str, ...]]:
-    """Return the first keys of the failing rows, by the name of the rule that they break."""
+    engine: DuckDBEngine, rows: pa.Table, rules: list[Rule], key: list[str], pseudonyms: tuple[str, ...], *, by: str = "NULL"
+) -> dict[Optional[date], dict[str, tuple[str, ...]]]:
+    """Return the first keys of the failing rows, by date (``by``) and the name of the rule that they break."""
     if not rules:
         return {}
     engine.register("_failing_rows", rows)
     text = sample_sql(key, pseudonyms)
     first = ", ".join(f"min(DISTINCT sample, {MAX_SAMPLES}) FILTER (WHERE rule_{index})" for index in range(len(rules)))
-    found = engine.fetch_row(f"SELECT {first} FROM (SELECT *, {text} AS sample FROM _failing_rows) AS samples")
-    return {rule.name: tuple(texts or ()) for rule, texts in zip(rules, found)}
+    found = engine.rows(f"SELECT {by}, {first} FROM (SELECT *, {text} AS sample FROM _failing_rows) AS samples GROUP BY 1")
+    return {day: {rule.name: tuple(shown or ()) for rule, shown in zip(rules, texts)} for day, *texts in found}
 
 
 def sample_sql(key: Sequence[str], pseudonyms: Collection[str]) -> str:

@@ -51,6 +51,10 @@ class Rule:
     """Whether the rule follows from a column's type instead of the contract."""
     history: Optional[tuple[str, RobustZScore]] = None
     """(column, settings) of a rule on past values, which is not computed in SQL."""
+    failing_by_date: str = ""
+    """``failing`` for rows of several dates, if it compares rows: only those of one ``run_date`` are compared."""
+    value_by_date: str = ""
+    """SELECT of ``run_date`` and the value, for rows of several dates. A date that it does not list has 0."""
 
     @property
     def sql(self) -> str:
@@ -62,6 +66,11 @@ class Rule:
         """Whether each failing row is invalid by itself and can be quarantined."""
         of_rows = bool(self.failing) and not self.value and self.failing != _COPY_CONDITION
         return of_rows and self.condition == ("mustBe", 0) and self.unit == "rows"
+
+    def map_failing(self, change: Callable[[str], str]) -> Rule:
+        """Return the rule with another condition of failing rows."""
+        by_date = change(self.failing_by_date) if self.failing_by_date else ""
+        return replace(self, failing=change(self.failing), failing_by_date=by_date)
 
 
 def table_rules(table: Table, known: Callable[[str], str] = str) -> list[Rule]:
@@ -208,7 +217,8 @@ def _quality_rule(table: Table, rule: Quality, item: Optional[Property] = None) 
     if rule.metric == "rowCount":
         count = f"(SELECT count(*) FROM {_OBJECT_PLACEHOLDER})"
         text = f"there are {format_condition(rule.condition)} rows"
-        return Rule(rule.name or text, rule.severity, value=count, condition=rule.condition)
+        by_date = f"SELECT run_date, count(*) FROM {_OBJECT_PLACEHOLDER} GROUP BY ALL"
+        return Rule(rule.name or text, rule.severity, value=count, condition=rule.condition, value_by_date=by_date)
     if rule.metric == "duplicateValues":
         columns = [name] if item else rule.arguments.properties
         if columns:
@@ -285,11 +295,13 @@ def _relationship_rules(table: Table, known: Callable[[str], str]) -> Iterator[R
     for item in table.properties:
         for relationship in item.relationships:
             name, _, column = relationship.to.partition(".")
-            parent_keys = f"SELECT {quote(column)} FROM {known(name)} WHERE {quote(column)} IS NOT NULL"
+            parents = f"FROM {known(name)} WHERE {quote(column)} IS NOT NULL"
+            given = f"{quote(item.name)} IS NOT NULL AND "
             yield Rule(
                 f"{item.name} is among {name}",
                 severity="error" if relationship.severity == "error" else "warning",
-                failing=f"{quote(item.name)} IS NOT NULL AND {quote(item.name)} NOT IN ({parent_keys})",
+                failing=f"{given}{quote(item.name)} NOT IN (SELECT {quote(column)} {parents})",
+                failing_by_date=f"{given}(run_date, {quote(item.name)}) NOT IN (SELECT (run_date, {quote(column)}) {parents})",
             )
 
 
@@ -298,7 +310,9 @@ def _unique_rule(columns: list[str], severity: Severity, rule: Optional[Quality]
     none_null = " AND ".join(f"{quote(name)} IS NOT NULL" for name in columns)
     # The number of rows beyond the first of each key. A separate query reads the key columns only, and groups, unlike distinct
     # values, spill to disk.
-    groups = f"SELECT count(*) AS _rows FROM {_OBJECT_PLACEHOLDER} WHERE {none_null} GROUP BY {listed}"
+    counted = f"count(*) AS _rows FROM {_OBJECT_PLACEHOLDER} WHERE {none_null} GROUP BY"
+    groups = f"SELECT {counted} {listed}"
+    by_date = f"SELECT run_date, {counted} run_date, {listed}"
     value = f"(SELECT COALESCE(sum(_rows - 1), 0) FROM ({groups}) AS _groups WHERE _rows > 1)"
     shown = columns[0] if len(columns) == 1 else f"({', '.join(columns)})"
     return Rule(
@@ -309,6 +323,8 @@ def _unique_rule(columns: list[str], severity: Severity, rule: Optional[Quality]
         condition=rule.condition if rule else ("mustBe", 0),
         unit=rule.unit if rule else "rows",
         waivable=waivable,
+        failing_by_date=f"count(*) OVER (PARTITION BY run_date, {listed}) > 1 AND {none_null}",
+        value_by_date=f"SELECT run_date, sum(_rows - 1) FROM ({by_date}) AS _groups WHERE _rows > 1 GROUP BY ALL",
     )
 
 
@@ -316,7 +332,7 @@ def _restrict(rule: Rule, condition: str) -> Rule:
     """Return a rule that only rows with a condition can break. Duplicates are found among all rows."""
     if not rule.failing or rule.value or rule.failing == _COPY_CONDITION:
         return rule
-    return replace(rule, failing=f"{condition} AND ({rule.failing})")
+    return rule.map_failing(lambda failing: f"{condition} AND ({failing})")
 
 
 def _require_distinct_names(table: Table, rules: list[Rule]) -> list[Rule]:

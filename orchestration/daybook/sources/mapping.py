@@ -130,7 +130,9 @@ def clock_column(name: str) -> str:
     return quote(f"_clock_{name}")
 
 
-def typed_select(source: Source, entity: str, relation: str, timezone: Optional[str] = None) -> str:
+def typed_select(
+    source: Source, entity: str, relation: str, timezone: Optional[str] = None, *, others: Iterable[str] = ()
+) -> str:
     """Return a SELECT of an entity's landed rows, cleaned and typed.
 
     Columns: the entity's in their declared types (NULL where the text does not fit), ``_text_<column>`` with the text of each
@@ -140,6 +142,7 @@ def typed_select(source: Source, entity: str, relation: str, timezone: Optional[
 
     ``_clock_<column>`` is 'repeated' where a local time is one of two instants and 'skipped' where the local clock never shows
     it, else NULL. ``timezone`` is the zone of columns that name none; without it these are not looked at.
+    ``others`` are further columns of ``relation`` that come last as they are.
     """
     shown, within, cleaned = [], [], []
     for name, column in source.entities[entity].columns.items():
@@ -163,7 +166,7 @@ def typed_select(source: Source, entity: str, relation: str, timezone: Optional[
             zone = column.timezone or timezone
             change = clock_change_sql(quote(name), _local_time_sql(landed, column), zone) if zone else "CAST(NULL AS VARCHAR)"
             shown.append(f"{change} AS {clock_column(name)}")
-    technical = "_source_file, _row_number, _problem, _copy, _waived"
+    technical = ", ".join(["_source_file", "_row_number", "_problem", "_copy", "_waived", *map(quote, others)])
     texts = f"SELECT {', '.join(cleaned)}, {technical} FROM {relation}"
     typed = f"SELECT {', '.join(within)}, {technical} FROM ({texts}) AS texts"
     return f"SELECT {', '.join(shown)}, {technical} FROM ({typed}) AS typed"

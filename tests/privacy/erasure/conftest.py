@@ -142,10 +142,11 @@ def _unsalted(value: Any) -> Any:
 
 
 def landed(entity: str, day: date, rows: Iterable[dict[str, Any]]) -> pa.Table:
-    """Return rows as ingest stores them: text with addresses."""
+    """Return rows as ingest stores them: text with addresses and the date."""
     columns = list(load_source("demo").entities[entity].columns)
     rows = list(rows)
-    table: dict[str, Any] = {name: pa.array([row.get(name, "") for row in rows], pa.string()) for name in columns}
+    table: dict[str, Any] = {"run_date": pa.array([day] * len(rows), pa.date32())}
+    table.update({name: pa.array([row.get(name, "") for row in rows], pa.string()) for name in columns})
     table["_source_file"] = pa.array([f"{entity}/{day}/{entity}.csv"] * len(rows), pa.string())
     table["_row_number"] = pa.array(range(1, len(rows) + 1), pa.int64())
     for name in ("_problem", "_raw"):

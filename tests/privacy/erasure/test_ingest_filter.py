@@ -19,7 +19,7 @@ def land(shop: Shop, day: Any, **entities: list[dict[str, Any]]) -> Optional[Fil
     source = load_source("demo")
     rows = {name: landed(name, day, entities.get(name, [])) for name in source.entities}
     keys = load_keys(shop.settings.pii_key)
-    return mask_erased_rows(rows, lake=shop.lake(), source=source, keys=keys, timezone="Europe/Berlin", day=day)
+    return mask_erased_rows(rows, lake=shop.lake(), source=source, keys=keys, timezone="Europe/Berlin", days=[day])
 
 
 def test_landing_is_not_searched_without_erased_people(shop: Shop) -> None:
@@ -34,7 +34,7 @@ def test_only_rows_of_erased_people_are_masked(shop: Shop) -> None:
     assert ann["customer_id"].startswith("[erased:")
     assert {ann[name] for name in ANNS} == {""}
     assert {name: bob[name] for name in ("customer_id", *BOBS)} == {"customer_id": BOB, **BOBS}
-    assert (found.counts, found.other_date_rows) == ({"customers": 1}, 0)
+    assert (found.counts, found.other_date_rows) == ({FIRST: {"customers": 1}}, 0)
 
 
 def test_masked_order_still_joins_its_customer(shop: Shop) -> None:
@@ -62,7 +62,7 @@ def test_unmasked_rows_of_other_dates_are_counted(shop: Shop) -> None:
     shop.land("reviews", SECOND, {"review_id": "R-7", "order_id": "A-7", "comment": COMMENT})
     found = land(shop, FIRST, orders=[{"order_id": "A-7", "customer_id": ANN}])
     assert found is not None
-    assert (found.counts, found.other_date_rows) == ({"orders": 1}, 1)
+    assert (found.counts, found.other_date_rows) == ({FIRST: {"orders": 1}}, 1)
 
 
 @pytest.mark.parametrize("entity", ["products", "sellers"])

@@ -70,9 +70,9 @@ class SubjectFinder:
         keys: Keys,
         timezone: str,
         landing: Mapping[str, pa.Table] = {},
-        day: Optional[date] = None,
+        days: Collection[date] = (),
     ) -> None:
-        """Prepare the views. With ``day``, the rows in ``landing`` replace those of the day in bronze."""
+        """Prepare the views. The rows in ``landing``, which have their date, replace those of ``days`` in bronze."""
         if not source.people:
             raise UsageError(
                 f"params/sources/{source.name}.yaml has no key people; add it with, for each entity with rows of persons, "
@@ -83,35 +83,34 @@ class SubjectFinder:
         self._engine.add_text_function("pseudonym", pseudonym_function(keys))
         self._views = {(name, "bronze"): name for name in source.people}
         for name in source.entities:
-            relations = self._find_relation(f"bronze.{name}", day)
-            if day is not None:
+            relations = self._find_relation(f"bronze.{name}", days)
+            if days:
                 self._engine.register(f"_landing_{name}", landing[name])
-                landed = f"(SELECT *, DATE '{day.isoformat()}' AS {RUN_DATE_COLUMN} FROM _landing_{name}) AS l"
-                relations[landed] = landing[name].column_names
+                relations[f"_landing_{name}"] = landing[name].column_names
             self._engine.define(name, _entity_sql(source, name, relations))
-        for name in source.people if day is None else ():
-            if relations := self._find_relation(f"quarantine.{name}", None):
+        for name in () if days else source.people:
+            if relations := self._find_relation(f"quarantine.{name}", ()):
                 view = self._views[name, "quarantine"] = f"_quarantine_{name}"
                 self._engine.define(view, _entity_sql(source, name, relations))
 
-    def _find_relation(self, table: str, excluded: Optional[date]) -> dict[str, list[str]]:
-        """Return SQL for the rows of a table, except those of a day, with the table's columns; empty if there is no table."""
+    def _find_relation(self, table: str, excluded: Collection[date]) -> dict[str, list[str]]:
+        """Return SQL for the rows of a table, except those of some days, with the table's columns; empty if there is none."""
         if not self._engine.lake.exists(table):
             return {}
-        where = f" WHERE {RUN_DATE_COLUMN} <> DATE '{excluded.isoformat()}'" if excluded else ""
+        where = f" WHERE {RUN_DATE_COLUMN} NOT IN ({_list_dates(excluded)})" if excluded else ""
         return {f"{table}{where}": list(self._engine.query(f"SELECT * FROM {table} LIMIT 0").columns)}
 
-    def find_rows(self, pseudonyms: Iterable[str], *, day: Optional[date] = None) -> dict[RowAddress, str]:
-        """Return the rows of some pseudonyms, each with its pseudonym, of one business date or all.
+    def find_rows(self, pseudonyms: Iterable[str], *, days: Collection[date] = ()) -> dict[RowAddress, str]:
+        """Return the rows of some pseudonyms, each with its pseudonym, of some business dates or all.
 
         Without a landing, rows of quarantine are included.
         """
         listed = ", ".join(literal(each) for each in sorted(pseudonyms))
-        return self._select_rows(f"_person IN ({listed})", day) if listed else {}
+        return self._select_rows(f"_person IN ({listed})", days) if listed else {}
 
-    def find_rows_of_erased(self, *, day: Optional[date] = None) -> list[RowAddress]:
+    def find_rows_of_erased(self, *, days: Collection[date] = ()) -> list[RowAddress]:
         """Return rows of erased persons with personal values, which landed after the erasure."""
-        return list(self._select_rows(f"_id LIKE '{ERASED_PREFIX}%' AND _personal", day))
+        return list(self._select_rows(f"_id LIKE '{ERASED_PREFIX}%' AND _personal", days))
 
     def list_values_of_others(self, pseudonyms: Iterable[str]) -> Iterable[str]:
         """Yield every personal value and whole name of all persons with other pseudonyms."""
@@ -127,9 +126,9 @@ class SubjectFinder:
                 for values in self._engine.arrow(persons).columns:
                     yield from (value for value in pc.unique(values).to_pylist() if value)
 
-    def _select_rows(self, condition: str, day: Optional[date]) -> dict[RowAddress, str]:
-        if day is not None:
-            condition = f"{RUN_DATE_COLUMN} = DATE '{day.isoformat()}' AND {condition}"
+    def _select_rows(self, condition: str, days: Collection[date]) -> dict[RowAddress, str]:
+        if days:
+            condition = f"{RUN_DATE_COLUMN} IN ({_list_dates(days)}) AND {condition}"
         found: dict[RowAddress, str] = {}
         for (name, layer), view in self._views.items():
             persons = self._persons_sql(name, view)
@@ -144,6 +143,10 @@ class SubjectFinder:
         person_id = f"CAST({self.source.people[name]} AS VARCHAR)"
         inner = f"SELECT *, {person_id} AS _id, {personal or 'FALSE'} AS _personal FROM {quote(view)} AS {quote(name)}"
         return f"SELECT *, pseudonym(_id) AS _person FROM ({inner}) AS i"
+
+
+def _list_dates(days: Collection[date]) -> str:
+    return ", ".join(f"DATE '{day}'" for day in sorted(days))
 
 
 def match_addresses(rows: pa.Table, addresses: Iterable[RowAddress]) -> list[bool]:
@@ -163,12 +166,11 @@ def find_landed_values(
     store, lake = Store(settings.landing), Lake(settings.lake)
     for day in sorted(lake.run_dates(f"bronze.{source.primary}"), reverse=True):
         landing = {name: _read_landed_rows(settings, store, source, name, day) for name in source.entities}
-        addresses = SubjectFinder(lake, source, keys, settings.timezone, landing, day).find_rows(pseudonyms, day=day)
+        addresses = SubjectFinder(lake, source, keys, settings.timezone, landing, [day]).find_rows(pseudonyms, days=[day])
         values: set[str] = set()
         for name, rows in landing.items():
             chosen = [each for each in addresses if each.entity == name]
             if chosen:
-                rows = rows.append_column(RUN_DATE_COLUMN, pa.array([day] * rows.num_rows, pa.date32()))
                 theirs = rows.filter(pa.array(match_addresses(rows, chosen), pa.bool_()))
                 values |= collect_personal_values(source, name, theirs, kinds)
         if values:
@@ -177,13 +179,14 @@ def find_landed_values(
 
 
 def _read_landed_rows(settings: Settings, store: Store, source: Source, entity: str, day: date) -> pa.Table:
-    """Return the rows in an entity's landing files; none if a file cannot be read."""
+    """Return the rows in an entity's landing files, with their date; none if a file cannot be read."""
     nothing = pa.table({"_source_file": pa.array([], pa.string()), "_row_number": pa.array([], pa.int64())})
     try:
         blocks = list(read_blocks(store, source, entity, day, [], limits=unpack_limits(settings)))
     except LandingError:
-        return nothing  # The search of landing reports the file.
-    return pa.concat_tables(blocks or [nothing], promote_options="default")
+        blocks = []  # The search of landing reports the file.
+    rows = pa.concat_tables(blocks or [nothing], promote_options="default")
+    return rows.append_column(RUN_DATE_COLUMN, pa.repeat(pa.scalar(day, pa.date32()), rows.num_rows))
 
 
 def collect_personal_values(source: Source, entity: str, rows: pa.Table, kinds: Optional[Collection[str]] = None) -> set[str]:
