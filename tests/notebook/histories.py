@@ -201,7 +201,7 @@ class Run:
     def transform(self) -> None:
         stage = self._begin("transform")
         for name, rows in self.landing.rows.items():
-            stage.engine.register(f"mapped.{name}", _build_table(name, rows, self.landing.day))
+            stage.engine.register(f"mapped.{name}", build_table(name, rows, self.landing.day))
         for name, sql in load_sql_cells("transform").items():
             stage.engine.define(name, sql)
         result = transform.merge_silver(stage)
@@ -276,7 +276,8 @@ def _settings(returns_count_on: str = "order_date") -> Any:
     return load_settings("local", {"returns_count_on": returns_count_on})
 
 
-def _build_table(name: str, rows: Iterable[dict[str, Any]], day: date) -> pa.Table:
+def build_table(name: str, rows: Iterable[dict[str, Any]], day: date) -> pa.Table:
+    """Return landed rows of a date as the mapping gives them."""
     contract = load_table(f"silver.{name}")
     fields = [each for each in contract.arrow_schema if each.name not in _COMPUTED_COLUMNS]
     full = [

@@ -94,7 +94,9 @@ class StaleDateTracker:
 
     def _keep_differing_rows(self, contract: Table, changes: RowChanges) -> str:
         """Keep the changed rows before and after, without those in which no relevant column differs; return their relation."""
-        self.stage.engine.create_table("changed.differing", changes.differing_sql(self._relevant_columns(contract)))
+        # Only a view can read the tables of the merge.
+        self.stage.engine.create_view("changed.found_rows", changes.differing_sql(self._relevant_columns(contract)))
+        self.stage.engine.create_table("changed.differing", "SELECT * FROM changed.found_rows")
         return "changed.differing"
 
     def _relevant_columns(self, contract: Table) -> list[str]:
@@ -171,42 +173,60 @@ class StaleDateTracker:
         )
 
     def _find_moved_first_dates(self, column: str, differing: str, changes: RowChanges) -> set[DatePair]:
-        """Return the first dates before and after the changes, where the first date of a value of ``column`` changes.
-
-        While several dates change rows, the first date can also be for a time that of a row that does not change.
-        """
+        """Return the first dates before and after the changes, where the first date of a value of ``column`` changes."""
         engine = self.stage.engine
         engine.refresh(self._dated.full_name)
         engine.create_view("changed.before", f"SELECT {self._key} FROM ({changes.before_sql}) AS before")
         engine.create_view("changed.after", f"SELECT {column}, {self._date} FROM ({changes.after_sql}) AS after")
-        items = f"SELECT DISTINCT {column} AS item, {CHANGED_BY} FROM {differing}"
-        between = ""
         if len(changes.dates) > 1:
-            between = f"""
-            UNION ALL SELECT {CHANGED_BY}, stays FROM (
-                SELECT item, min(was) AS stays FROM either
-                WHERE id NOT IN (SELECT {self._key} FROM {differing}) GROUP BY item
-            ) AS unchanged JOIN (
-                SELECT {column} AS item, {CHANGED_BY}, min({self._date}) AS earliest FROM {differing} GROUP BY ALL
-            ) AS changing USING (item) WHERE earliest < stays
-            """
+            return self._find_passing_first_dates(column, changes)
         return self._read_dates(
             f"""
-            WITH items AS ({items}),
+            WITH items AS (SELECT DISTINCT {column} AS item, {CHANGED_BY} FROM {differing}),
             either AS (
-                SELECT {self._key} AS id, {column} AS item, {self._date} AS was,
+                SELECT {column} AS item, {self._date} AS was,
                     CASE WHEN {self._key} NOT IN (SELECT {self._key} FROM changed.before) THEN {self._date} END AS becomes
                 FROM {self._dated.full_name}
-                WHERE {column} IN (SELECT item FROM items)
-                UNION ALL SELECT NULL, {column}, NULL, {self._date} FROM changed.after
-                WHERE {column} IN (SELECT item FROM items)
+                UNION ALL SELECT {column}, NULL, {self._date} FROM changed.after
             ),
-            firsts AS (SELECT item, min(was) AS was, min(becomes) AS becomes FROM either GROUP BY item),
-            moved AS (
-                SELECT DISTINCT {CHANGED_BY}, was, becomes FROM firsts JOIN items USING (item)
-                WHERE was IS DISTINCT FROM becomes
+            firsts AS (
+                SELECT {CHANGED_BY}, item, min(was) AS was, min(becomes) AS becomes
+                FROM either JOIN items USING (item) GROUP BY ALL
+            ),
+            moved AS (SELECT DISTINCT {CHANGED_BY}, was, becomes FROM firsts WHERE was IS DISTINCT FROM becomes)
+            SELECT {CHANGED_BY}, was FROM moved UNION SELECT {CHANGED_BY}, becomes FROM moved
+            """
+        )
+
+    def _find_passing_first_dates(self, column: str, changes: RowChanges) -> set[DatePair]:
+        """Return the dates that can be the first of a value of ``column`` at some time while the dates of a range are merged.
+
+        Where a date changes the first date, the earlier of the two is that of a row which it changes. The other one is not
+        later than that of all rows that no date changes, and of a row that is stored or that no later date brings.
+        """
+        engine = self.stage.engine
+        engine.create_view("changed.found_rows", changes.differing_sql([column, self._date]))
+        engine.create_table("changed.moving", "SELECT * FROM changed.found_rows")
+        return self._read_dates(
+            f"""
+            WITH mine AS (
+                SELECT {column} AS item, {CHANGED_BY}, min({self._date}) AS earliest FROM changed.moving GROUP BY ALL
+            ),
+            unchanged AS (
+                SELECT {column} AS item, min({self._date}) AS stays FROM {self._dated.full_name}
+                WHERE {column} IN (SELECT item FROM mine) AND {self._key} NOT IN (SELECT {self._key} FROM changed.moving)
+                GROUP BY ALL
+            ),
+            possible AS (
+                SELECT {column} AS item, {self._date} AS day,
+                    CASE WHEN {self._key} NOT IN (SELECT {self._key} FROM changed.before) THEN {CHANGED_BY} END AS since
+                FROM changed.moving
+                UNION ALL SELECT item, stays, NULL FROM unchanged
             )
-            SELECT {CHANGED_BY}, was FROM moved UNION SELECT {CHANGED_BY}, becomes FROM moved {between}
+            SELECT DISTINCT {CHANGED_BY}, day
+            FROM mine LEFT JOIN unchanged USING (item) JOIN possible USING (item)
+            WHERE day >= earliest AND (stays IS NULL OR earliest < stays AND day <= stays)
+                AND (since IS NULL OR since <= {CHANGED_BY})
             """
         )
 
