@@ -645,7 +645,7 @@ def test_running_dates_needs_documented_permissions(monkeypatch: pytest.MonkeyPa
     executions.start("daily", "a", {})
     executions.redrive("daily", "a")
     executions.find("daily", "a")
-    executions.list_running("daily", "a")
+    executions.list_running("daily")
     executions.events("daily", "a").read()
     assert client.called == set(RUNNERS)
     page = Page(DOCS / "aws" / "operate.md")
