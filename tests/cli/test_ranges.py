@@ -84,6 +84,14 @@ def test_cost_of_a_range_is_that_of_its_dates(archive: Archive, call: Call) -> N
     )
 
 
+def test_cost_of_ranges_is_compared_with_a_run_for_each_date(archive: Archive, call: Call) -> None:
+    found = json.loads(call("cost", "--json")[1])["ranges"]
+    assert (found["dates"], found["total"], found["currency"]) == (3, "0.00100000", "USD")
+    assert 0.007 < float(found["as_single_runs"]) < 0.01
+    _, out, _ = call("cost")
+    assert "3 dates of ranges cost 0.00100 USD; a run for each would have cost at least 0.0" in out
+
+
 def test_report_has_pages_of_a_range_and_its_dates(archive: Archive, call: Call) -> None:
     code, out, _ = call("report")
     runs = Path(out.strip()).parent / "runs"

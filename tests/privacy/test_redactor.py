@@ -16,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from daybook.privacy.redactor import Redactor, withhold_free_text
 from daybook.privacy.values import PersonalValues
+from daybook.records.models import AttemptRecord
 from daybook.records.names import RESULT_MIME
 
 NAME = "Zoë O'Kanarie-Müßig"
@@ -223,6 +224,38 @@ def test_withheld_notify_stage_keeps_the_run_outcome() -> None:
     assert kept["run_outcome"] == "FAILED"
     assert "Kanarie" not in json.dumps(kept)
     assert kept["message"]["subject"] == "Daybook gold: 2025-11-30 FAILED"
+
+
+def range_results() -> dict[str, Any]:
+    failure = {"cell": 3, "source": NAME, "exception": "KeyError", "message": NAME}
+    return {
+        "2025-11-29": {"outcome": "SUCCEEDED", "reasons": [], "rows": {"in": 23125}, "details": {"warnings": [NAME]}},
+        "2025-11-30": {"outcome": "FAILED", "reasons": [NAME], "inputs": [{"file": f"{EMAIL}/a.csv"}], "failure": failure},
+    }
+
+
+def test_texts_of_dates_are_redacted_and_facts_kept() -> None:
+    clean = redactor().redact_record(attempt(dates=range_results()))["dates"]
+    assert list(clean) == ["2025-11-29", "2025-11-30"]
+    assert clean["2025-11-29"]["rows"] == {"in": 23125}
+    assert clean["2025-11-29"]["details"] == {"warnings": ["[redacted:name]"]}
+    assert clean["2025-11-30"]["failure"]["message"] == "[redacted:name]"
+    assert "okanarie" not in json.dumps(clean)
+
+
+def test_withheld_record_of_a_range_keeps_outcomes_of_dates() -> None:
+    kept = withhold_free_text(attempt(dates=range_results(), until="2025-11-30"), OSError(NAME))
+    assert "Kanarie" not in json.dumps(kept, ensure_ascii=False)
+    assert "okanarie" not in json.dumps(kept)
+    record = AttemptRecord.model_validate(kept)
+    assert [(day, each.outcome) for day, each in record.dates.items()] == [
+        ("2025-11-29", "SUCCEEDED"),
+        ("2025-11-30", "FAILED"),
+    ]
+    assert record.dates["2025-11-29"].rows.rows_in == 23125
+    dates = {"2025-11-30": {"run_id": "daily-2025-11-30-2", "outcome": "FAILED"}}
+    run = {"record": "run", "run_id": "range-2025-11-29-2025-11-30-1", "reasons": [NAME], "dates": dates, "stages": []}
+    assert withhold_free_text(run, OSError(NAME))["dates"] == dates
 
 
 @pytest.mark.slow

@@ -135,6 +135,10 @@ def test_record_that_a_kill_kept_from_being_written_is_computed(archive: Archive
     (tmp_path / "archive" / archive.folder(run_id) / "run.json").unlink()
     assert archive.run(run_id) == written
     assert archive.read_closing_records(run_id) == [written.changed(state=None)]
+    archive.write_date_records(archive.run(RANGE))
+    archive.write_date_records(archive.run(RANGE))
+    assert archive.store.exists(f"{archive.folder(run_id)}/run.json")
+    assert archive.run(run_id) == written
 
 
 def test_resumed_range_writes_further_records_of_its_dates(archive: Archive) -> None:
@@ -297,6 +301,19 @@ def test_fault_of_a_stage_concerns_dates_that_had_not_ended() -> None:
     assert [slices[day][-1].seconds for day in ("2025-11-01", "2025-11-03")] == [0.5, 0.5]
     outcomes = judge_dates([*attempts, fault], DATE_RUNS)
     assert [each.outcome for each in outcomes.values()] == ["FAILED", "REJECTED", "FAILED"]
+
+
+def test_slice_has_details_that_hold_for_each_date() -> None:
+    results = {day: {"outcome": "SUCCEEDED", "details": {"warnings": [day]}} for day in DAYS}
+    details = {"snapshot": {"silver.orders": 4}, "raw_reads": [{"reason": "a check"}], "warnings": DAYS}
+    whole = attempt_record("aggregate", run_id=RANGE, details=details, dates=results)
+    found = slice_attempt(whole, FIRST)
+    assert found is not None
+    assert found.details.to_json() == {
+        "warnings": ["2025-11-01"],
+        "snapshot": {"silver.orders": 4},
+        "raw_reads": [{"reason": "a check"}],
+    }
 
 
 def test_retry_after_a_fault_decides_the_outcome() -> None:

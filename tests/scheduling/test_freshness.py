@@ -10,6 +10,7 @@ import pytest
 
 from daybook.contracts import load_table
 from daybook.records.models import RunRecord, StageDetails
+from daybook.records.ranges import build_date_records
 from daybook.scheduling.due import end_of_day
 from daybook.scheduling.freshness import (
     Freshness,
@@ -19,6 +20,7 @@ from daybook.scheduling.freshness import (
     find_visible_dates,
 )
 from daybook.sources import Calendar
+from tests.range_records import build_attempts, build_range_record
 from tests.sample_records import rollback_record, run_record
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -307,3 +309,15 @@ def test_run_that_failed_in_publish_names_its_tables() -> None:
     failed = run(1, "FAILED")
     failed.stages[-1].tables_written = {"gold.daily_sales": 4, "candidate.payment_mix": 2}
     assert describe(failed, []) == "This run published only gold.daily_sales; no earlier run of its date did."
+
+
+def test_dates_of_a_range_are_judged_one_by_one() -> None:
+    range_id, days = "range-2025-11-28-2025-11-30-1", [day(number).isoformat() for number in (28, 29, 30)]
+    attempts = build_attempts(range_id, days, {days[1]: ("quality", "REJECTED")})
+    for result in (attempts[4].dates[each] for each in (days[0], days[2])):
+        result.details = StageDetails(publications={SALES.full_name: "published"}, published_dates=days)
+    record = build_range_record(range_id, {each: f"daily-{each}-2" for each in days}, attempts)
+    runs = list(build_date_records(record).values())
+    assert find_visible_dates(runs, SALES) == {day(28), day(30)}
+    found = fresh(*runs, first=day(28))
+    assert (found.newest, found.missing) == (day(30), (day(29),))

@@ -43,7 +43,7 @@ _FORMAT_KEYS = ("kernelspec", "language_info", "tags", "output_type", "name", "e
 _TRUSTED_KEYS = frozenset(
     re.findall(
         r"\w+",
-        "record schema_version run_id range_id halves run_date until env source title currency stage attempt outcome permanent "
+        "record schema_version run_id run_date until range_id halves env source title currency stage attempt outcome permanent "
         "started_at ended_at seconds usual_seconds rows peak_memory_bytes tables_read tables_written code state_machine engine "
         "python notebook html redactions fingerprint packages cost requests phases table_seconds",
     )
@@ -177,7 +177,7 @@ class Redactor:
         for key, value in record.items():
             if key == "stages":
                 clean[key] = [self._redact_record_fields(each) for each in value]
-            elif key == "dates":
+            elif key == "dates" and value:
                 clean[key] = {day: self._redact_record_fields(each) for day, each in value.items()}
             elif key == "failure" and value:
                 # The exception's class and the cell's first line are source code.
@@ -268,8 +268,10 @@ def withhold_free_text(record: dict[str, Any], error: Exception) -> dict[str, An
     kept = {key: record[key] if key in _TRUSTED_KEYS else None for key in record}
     kept.update(withheld=type(error).__name__, reasons=[f"{reason}."] if record["reasons"] else [])
     if record["record"] == "run":
-        # The free text of attempts was searched or withheld earlier. The dates of a run have outcomes only.
-        return {**kept, **{key: record[key] for key in ("stages", "dates") if key in record}}
+        dates = {"dates": record["dates"]} if "dates" in record else {}
+        return {**kept, **dates, "stages": record["stages"]}  # Their free text was searched or withheld earlier.
+    if "dates" in record:
+        kept["dates"] = {day: _withhold_date(each, reason) for day, each in record["dates"].items()}
     details = record["details"]
     kept.update(parameters={}, inputs=[], details={})
     if "run_outcome" in details:
@@ -281,21 +283,22 @@ def withhold_free_text(record: dict[str, Any], error: Exception) -> dict[str, An
         }
     if record["failure"]:
         kept["failure"] = _withhold_failure(record["failure"], reason)
-    if record.get("dates"):
-        kept["dates"] = {
-            day: {
-                "outcome": result["outcome"],
-                "reasons": [f"{reason}."] if result["reasons"] else [],
-                "rows": result["rows"],
-                "failure": result["failure"] and _withhold_failure(result["failure"], reason),
-            }
-            for day, result in record["dates"].items()
-        }
     return kept
 
 
+def _withhold_date(result: dict[str, Any], reason: str) -> dict[str, Any]:
+    """Return what a stage did for a date of a range, without free text."""
+    kept = {key: result[key] for key in ("outcome", "rows") if key in result}
+    failure = result.get("failure")
+    return {
+        **kept,
+        **({"reasons": [f"{reason}."]} if result.get("reasons") else {}),
+        **({"failure": _withhold_failure(failure, reason)} if failure else {}),
+    }
+
+
 def _withhold_failure(failure: dict[str, Any], reason: str) -> dict[str, Any]:
-    exception = failure["exception"]
+    exception = failure.get("exception")
     return {
         "index": failure.get("index"),
         "cell": failure.get("cell"),

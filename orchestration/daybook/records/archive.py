@@ -330,10 +330,18 @@ class Archive:
     def write_run(self, record: RunRecord) -> None:
         """Write a run's record. A run that is resumed gets a further one: ``run.redrive-1.json``.
 
-        After the record of a range, its part is written for each date. A reader computes a part that a kill kept from being
-        written.
+        After the record of a range, the records of its dates are written.
         """
-        name = self._write_next(record.run_id, "run", "json", serialize_record(record))
+        self._write_next(record.run_id, "run", "json", serialize_record(record))
+        if record.dates:
+            self.write_date_records(record)
+
+    def write_date_records(self, record: RunRecord) -> None:
+        """Write the record of each date of a range, given the range's newest closing record, unless it is there.
+
+        A reader computes a record that a kill kept from being written, so this may be repeated at any time.
+        """
+        name = _list_closing_names(self._list_names(record.run_id))[-1]
         for each in build_date_records(record).values():
             with suppress(ObjectExistsError):
                 self.store.create(f"{self.folder(each.run_id)}/{name}", serialize_record(each))
@@ -496,7 +504,8 @@ class Archive:
         for name in _list_closing_names(files):
             if name not in found:
                 whole = self.read(RunRecord, f"{self.folder(str(range_id))}/{name}")
-                found[name] = build_date_records(whole)[run_date_of(run_id).isoformat()]
+                own = build_date_records(whole).get(run_date_of(run_id).isoformat())
+                found.update({name: own} if own else {})
         return [found[name] for name in _list_closing_names(found)], files
 
     def read_rollback(self, run_id: str, names: Optional[Collection[str]] = None) -> Optional[RollbackRecord]:
@@ -523,10 +532,10 @@ class Archive:
         """Return the record under a key. Raises ``FileNotFoundError`` and ``ArchiveError``."""
         return parse_record(model, self.store.read(key), self.store.href(key))
 
-    def _write_next(self, run_id: str, stem: str, ending: str, data: bytes) -> str:
+    def _write_next(self, run_id: str, stem: str, ending: str, data: bytes) -> None:
         names = (f"{stem}.{ending}", *(f"{stem}.redrive-{number}.{ending}" for number in range(1, 100)))
         try:
-            return take_first_free(names, lambda name: self.store.create(f"{self.folder(run_id)}/{name}", data))
+            take_first_free(names, lambda name: self.store.create(f"{self.folder(run_id)}/{name}", data))
         except StopIteration:
             raise ArchiveError(f"{run_id} has been resumed 99 times; start a new run.") from None
 

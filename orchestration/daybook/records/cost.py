@@ -207,6 +207,14 @@ class CostSummary:
     not_counted: Sequence[str]
 
 
+def cost_as_single_runs(runs: Iterable[RunRecord], prices: Prices) -> Decimal:
+    """Return what date runs of ranges would have cost at least, had each been a run of its own, without requests to S3.
+
+    Such a run has the date's share of the range's seconds at least, and a job is billed ``glue_least_seconds`` at least.
+    """
+    return sum((Decimal(calculate_cost(estimate_usage(each.stages), [], prices).total) for each in runs), Decimal(0))
+
+
 COST_PARTS = (*STAGES, "states", "requests")
 """The parts of a run's cost: its stages' jobs, the state machine, requests to S3."""
 

@@ -15,6 +15,8 @@ from daybook.records.shares import share_cost, split_number
 _WORST_FIRST: tuple[RunOutcome, ...] = ("RUNNING", "FAILED", "REJECTED", "SUCCEEDED", "SKIPPED")
 _NOT_OF_A_SLICE = frozenset({"until", "dates", "phases", "table_seconds", "requests", "missing"})
 """Keys of an attempt that have no meaning for one date of a range."""
+_DETAILS_OF_EACH_DATE = frozenset({"snapshot", "lineage_gaps", "raw_reads"})
+"""Details of a stage that hold for each date of a range."""
 _NOT_OF_A_DATE = frozenset({"until", "dates", "halves", "usual_seconds", "missing", "state", "rolled_back", "cost"})
 """Keys of a range's record that have no meaning for one of its dates, or that are computed for the date."""
 
@@ -150,6 +152,10 @@ def build_date_records(record: RunRecord) -> dict[str, RunRecord]:
 
 def _slice(attempt: AttemptRecord, day: str, result: DateResult, seconds: Optional[float]) -> AttemptRecord:
     kept = {name: value for name, value in attempt if name in attempt.model_fields_set and name not in _NOT_OF_A_SLICE}
+    shared = {
+        name: getattr(attempt.details, name)
+        for name in _DETAILS_OF_EACH_DATE & attempt.details.model_fields_set - result.details.model_fields_set
+    }
     return AttemptRecord.model_validate(
         {
             **kept,
@@ -160,7 +166,7 @@ def _slice(attempt: AttemptRecord, day: str, result: DateResult, seconds: Option
             "seconds": seconds,
             "rows": result.rows,
             "inputs": result.inputs,
-            "details": result.details,
+            "details": result.details.changed(**shared),
             "failure": result.failure,
         }
     )
