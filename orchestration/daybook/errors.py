@@ -113,7 +113,11 @@ class ObjectExistsError(ArchiveError):
 
 
 class DateLockedError(DaybookError):
-    """Another run holds the lock of the business date. The message names the run, its owner and its start."""
+    """Another run holds the lock or the lease of a business date. The message names the date and the run."""
+
+
+class LeaseLostError(DaybookError):
+    """A run no longer holds the lease of one of its business dates, so it must not commit."""
 
 
 class BundleError(DaybookError):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Optional, cast
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
 
 from daybook.errors import ObjectExistsError, StorageError
@@ -189,6 +189,12 @@ class Store:
         with self._reading(key) as store:
             return bytes(obstore.get(store, key).bytes())
 
+    def read_with_e_tag(self, key: str) -> tuple[bytes, str]:
+        """Return an object's bytes and its ETag, for ``replace_if_unchanged``. Raises ``FileNotFoundError``."""
+        with self._reading(key) as store:
+            found = obstore.get(store, key)
+            return bytes(found.bytes()), str(found.meta["e_tag"])
+
     def read_with_version_tag(self, key: str) -> TaggedFile:
         """Read an object and its version tag in one request. Raises ``FileNotFoundError`` if it does not exist."""
         with self._reading(key) as store:
@@ -270,6 +276,15 @@ class Store:
         """Write or overwrite an object. Not for records, which are immutable."""
         with self._writing(key) as store:
             obstore.put(store, key, data)
+
+    def replace_if_unchanged(self, key: str, data: bytes, e_tag: str) -> bool:
+        """Overwrite an object with a conditional put; return whether it still had this ETag. Not for folders."""
+        with self._writing(key) as store:
+            try:
+                obstore.put(store, key, data, mode={"e_tag": e_tag})
+            except (PreconditionError, FileNotFoundError):
+                return False
+        return True
 
     def remove(self, key: str) -> None:
         """Delete an object if it exists. Not for records, which are immutable."""

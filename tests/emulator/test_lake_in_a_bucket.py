@@ -11,10 +11,12 @@ import pyarrow as pa
 import pytest
 
 from daybook.engines import DuckDBEngine
+from daybook.errors import DateLockedError, LeaseLostError
 from daybook.execution.development import temporary_copy
 from daybook.lake.publish import publish
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
+from daybook.records.leases import lease_dates, release_dates
 from daybook.review.comparison import compare_development_copy, compare_versions
 from daybook.settings import load_settings
 from daybook.storage import Store
@@ -37,6 +39,19 @@ for day in range(dates):
     rows = pa.table({"order_id": [f"{number}-{day}-{row}" for row in range(3)]})
     lake.replace_date("bronze.orders", rows, first + timedelta(days=number * dates + day))
     lake.append("bronze.shared", rows, first)
+"""
+HOLDER = """
+import sys
+from datetime import date
+from daybook.errors import DateLockedError
+from daybook.records.leases import lease_dates, release_dates
+root, number, day = sys.argv[1], int(sys.argv[2]), date(2025, 11, 1)
+run_id = f"daily-2025-11-01-{number}"
+try:
+    print("held", lease_dates(root, run_id, [day]).tokens[day])
+    release_dates(root, run_id, [day])
+except DateLockedError:
+    print("refused")
 """
 
 
@@ -116,3 +131,35 @@ def test_temporary_copy_is_removed_from_a_bucket(aws_account: Account, home: Pat
         Lake(root, development=name).replace_date("bronze.orders", rows, DAY)
         assert len(Store(root).keys()) > len(published)
     assert Store(root).keys() == published
+
+
+def test_concurrent_runs_never_hold_the_same_date(aws_account: Account) -> None:
+    root = f"s3://{aws_account.new_bucket()}/lake"
+    starters = [
+        subprocess.Popen([sys.executable, "-c", HOLDER, root, str(number)], stdout=subprocess.PIPE, text=True)
+        for number in range(4)
+    ]
+    ended = [starter.communicate(timeout=120)[0].split() for starter in starters]
+    # Each run that got the date has a token of its own.
+    tokens = sorted(int(words[1]) for words in ended if words[0] == "held")
+    assert tokens == list(range(1, len(tokens) + 1))
+    assert tokens
+    lease_dates(root, "daily-2025-11-01-9", [DAY])
+    with pytest.raises(DateLockedError, match="2025-11-01 is held by daily-2025-11-01-9 until"):
+        lease_dates(root, "range-2025-10-31-2025-11-01-1", [DAY - timedelta(days=1), DAY])
+
+
+def test_outdated_holder_commits_nothing_in_a_bucket(aws_account: Account) -> None:
+    root = f"s3://{aws_account.new_bucket()}/lake"
+    rows = pa.table({"order_id": ["a"]})
+    lost = Lake(root, run_id="daily-2025-11-01-1", leases=lease_dates(root, "daily-2025-11-01-1", [DAY]))
+    lost.replace_partition("bronze.orders", rows, DAY)
+    release_dates(root, "daily-2025-11-01-1", [DAY])
+    days = [DAY, DAY + timedelta(days=1)]
+    held = lease_dates(root, "range-2025-11-01-2025-11-02-1", days)
+    assert held is not None
+    assert list(held.tokens.values()) == [2, 1]
+    with pytest.raises(LeaseLostError, match="range-2025-11-01-2025-11-02-1 has taken the date"):
+        lost.replace_partition("bronze.orders", rows, DAY)
+    Lake(root, run_id=held.run_id, leases=held).replace_partition("bronze.orders", rows, DAY)
+    assert Lake(root).version("bronze.orders") == 2

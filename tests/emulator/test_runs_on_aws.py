@@ -18,6 +18,8 @@ from daybook.execution.local.jobs import GlueJobs
 from daybook.execution.local.runs import run_dates
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
+from daybook.records.leases import lease_dates, release_dates
+from daybook.records.names import list_range
 from daybook.settings import load_settings, parse_run_date
 from daybook.storage import delta_options
 from demo_shop import generate
@@ -210,6 +212,27 @@ def test_date_cannot_run_twice_at_the_same_time(cloud: Cloud) -> None:
         assert (shown["state"], shown["outcome"]) == ("lost", "FAILED")
         assert f"daily-{DAY}-2 continues" in cloud.call("run", "--env", "cloud", "--date", DAY, "--no-follow")[1]
         assert cloud.archive.run(f"daily-{DAY}-1").reasons == ["stopped before it ended: its execution was stopped on AWS"]
+
+
+def test_night_and_overlapping_range_never_work_at_once(cloud: Cloud) -> None:
+    lake, range_id = load_settings("cloud").lake, f"range-{DAY}-{NEXT}-1"
+    lease_dates(lake, range_id, list_range(range_id))
+    with deploy_machines(cloud.account, "cloud", cloud.job):
+        code, out, _ = cloud.call("run", "--env", "cloud", "--date", DAY)
+        assert (code, cloud.done) == (1, ["ingest"] * 4 + ["notify"])
+        assert f"{DAY} is held by {range_id} until " in out
+        record = cloud.archive.run(f"daily-{DAY}-1")
+        # The refused run has no attempt of its own, and leaves the lease to the range.
+        assert (record.outcome, [each.stage for each in record.stages]) == ("FAILED", ["notify"])
+        assert Lake(lake).tables() == Lake(f"{lake}-that-is-empty").tables()
+
+        release_dates(lake, range_id, list_range(range_id))
+        code, out, err = cloud.call("resume", f"daily-{DAY}-1", "--env", "cloud")
+        assert (code, err) == (0, ""), out
+    # The run released its date when it was closed.
+    held = lease_dates(lake, range_id, list_range(range_id))
+    assert held is not None
+    assert list(held.tokens.values()) == [3, 2]
 
 
 def test_interrupt_stops_following_only(cloud: Cloud) -> None:

@@ -1,11 +1,14 @@
-"""Test the usual duration in the closing record of a run."""
+"""Test the usual duration in the closing record of a run, and what closing does to its leases."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from daybook.errors import StorageError
 from daybook.execution.run_record import close_run
 from daybook.records.archive import Archive
 from daybook.records.names import run_date_of
@@ -43,3 +46,21 @@ def test_no_usual_duration_with_few_runs_or_in_a_backfill(home: Path) -> None:
         run_id = RUN[:-1] + str(number)
         archive.start_named_run(run_id, {"env": "local", **facts})
         assert close_run(archive, load_settings("local"), run_id, "FAILED", []).usual_seconds == usual
+
+
+def test_lease_that_cannot_be_released_is_a_warning(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    released: list[Any] = []
+
+    def refuse(lake: str, run_id: str, dates: list[date]) -> None:
+        released.append((lake, run_id, dates))
+        raise StorageError("s3://lake/leases could not be written: permission is denied.")
+
+    monkeypatch.setattr("daybook.execution.run_record.release_dates", refuse)
+    archive, settings = Archive(str(home / "archive")), load_settings("local")
+    archive.start_named_run(RUN, {"env": "local"})
+    close_run(archive, settings, RUN, "FAILED", [])
+    assert archive.run(RUN).state == "closed"
+    assert released == [(settings.lake, RUN, [date(2025, 11, 30)])]
+    assert "leases of its dates were not released and will expire: s3://lake/leases could not" in caplog.text

@@ -12,6 +12,7 @@ from daybook.records.names import (
     format_range_id,
     format_run_id,
     is_range_id,
+    list_range,
     notebook_name,
     range_of,
     run_date_of,
@@ -111,6 +112,11 @@ def test_other_texts_are_not_range_ids(run_id):
         f"{run_id!r} is not a run's name; they look like daily-2025-11-30-1, or range-2025-11-01-2025-11-30-1 for a range of "
         "dates, and `daybook runs` lists them."
     )
+
+
+def test_dates_of_a_run_are_all_of_its_range():
+    assert list_range("daily-2025-11-30-2") == [date(2025, 11, 30)]
+    assert list_range("range-2025-11-29-2025-12-01-1") == [date(2025, 11, 29), date(2025, 11, 30), date(2025, 12, 1)]
 
 
 def test_range_is_not_a_run_of_one_date():

@@ -53,6 +53,7 @@ from daybook.privacy.erasure.plan import list_unfinished
 from daybook.privacy.run_values import build_redactor
 from daybook.records.archive import Archive, current_timestamp, parse_timestamp
 from daybook.records.fingerprint import code_version
+from daybook.records.leases import HeldLeases, lease_dates, release_dates
 from daybook.records.locks import DateLocks
 from daybook.records.models import SCHEMA_VERSION, CodeVersion, RestoredTable, RollbackRecord, RunRecord
 from daybook.records.names import STAGES
@@ -189,7 +190,7 @@ def roll_back(settings: Settings, run_id: str, *, by: str, why: str, while_runni
         raise UsageError("A rollback needs a reason: --reason TEXT.")
     archive = Archive(settings.archive)
     day = archive.run(run_id).run_date
-    with _lock(settings, day, run_id):
+    with _lock(settings, day, run_id) as leases:
         (plan,) = plan_rollbacks(settings, [run_id], while_running=while_running)
         started = plan.run.rolled_back
         if started is None:
@@ -206,7 +207,7 @@ def roll_back(settings: Settings, run_id: str, *, by: str, why: str, while_runni
                 code=CodeVersion(**code_version()),
             )
             archive.write_rollback(started)
-        lake = Lake(settings.lake, run_id=rollback_id(run_id))
+        lake = Lake(settings.lake, run_id=rollback_id(run_id), leases=leases)
         stale_dates, stale_tables = _restore(settings, lake, plan)
         record = started.changed(
             ended_at=current_timestamp(),
@@ -421,14 +422,19 @@ def _list_changed_tables(lake: Lake, plan: RollbackPlan) -> dict[str, RestoredTa
 
 
 @contextmanager
-def _lock(settings: Settings, run_date: date, run_id: str) -> Iterator[None]:
-    """Hold the date's lock. A bucket has none: there a run in progress is known by its record."""
+def _lock(settings: Settings, run_date: date, run_id: str) -> Iterator[Optional[HeldLeases]]:
+    """Hold the date by its lock, or in a bucket by its lease, which is returned."""
+    holder = rollback_id(run_id)
     if is_bucket(settings.archive):
-        yield
+        leases = lease_dates(settings.lake, holder, [run_date])
+        try:
+            yield leases
+        finally:
+            release_dates(settings.lake, holder, [run_date])
         return
     with DateLocks(settings.archive, [run_date]) as held:
-        held.write_holder(rollback_id(run_id))
-        yield
+        held.write_holder(holder)
+        yield None
 
 
 def _write_lineage_events(archive: Archive, settings: Settings, run: RunRecord, record: RollbackRecord) -> None:

@@ -18,6 +18,7 @@ from daybook.privacy.redactor import Redactor, withhold_free_text
 from daybook.records.archive import Archive
 from daybook.records.cost import calculate_cost, estimate_usage, load_prices, usage_from_history
 from daybook.records.fingerprint import code_version, compute_fingerprint, package_versions, state_machine_version
+from daybook.records.leases import release_dates
 from daybook.records.models import (
     SCHEMA_VERSION,
     ArchivedFile,
@@ -29,7 +30,7 @@ from daybook.records.models import (
     RunOutcome,
     RunRecord,
 )
-from daybook.records.names import range_of
+from daybook.records.names import list_range, range_of
 from daybook.records.ranges import judge_dates, worst_outcome
 from daybook.settings import Settings
 
@@ -127,8 +128,17 @@ def close_run(
     except Exception as error:  # noqa: BLE001 (what cannot be searched is not archived, whatever the reason)
         record = RunRecord.model_validate(withhold_free_text(record.to_json(), error))
     archive.write_run(record)
+    _release_dates(settings, run_id)
     _write_lineage_events(archive, settings, record)
     return record
+
+
+def _release_dates(settings: Settings, run_id: str) -> None:
+    """Release the leases of a closed run. An error is logged: the record is written, and leases expire."""
+    try:
+        release_dates(settings.lake, run_id, list_range(run_id))
+    except DaybookError as error:
+        _log.warning("%s: the leases of its dates were not released and will expire: %s", run_id, error)
 
 
 def _median_seconds(archive: Archive, run_date: date) -> Optional[float]:

@@ -18,8 +18,9 @@ from daybook.privacy.redactor import Redactor
 from daybook.records.archive import Archive, current_timestamp
 from daybook.records.clock import read_clock
 from daybook.records.fingerprint import code_version
+from daybook.records.leases import lease_dates
 from daybook.records.models import AttemptRecord, ClaimRecord, CodeVersion
-from daybook.records.names import STAGES, range_of
+from daybook.records.names import STAGES, list_range, range_of
 from daybook.records.timings import PhaseTimer
 from daybook.settings import load_settings, parse_run_date, require_name
 from daybook.sources import load_source
@@ -70,6 +71,8 @@ def run_stage(
     ------
     UsageError
         For parameters and sources that cannot be run at all. Nothing is archived then.
+    DateLockedError
+        Another run holds the lease of a date, in a bucket. No attempt is archived then.
     """
     phases = PhaseTimer(process_start)
     phases.end("start")
@@ -92,6 +95,9 @@ def run_stage(
 
     archive = Archive(settings.archive)
     archive.ensure_started(run_id, {"env": env, **({"part_of": part_of} if part_of else {})})
+    if stage != STAGES[-1]:
+        # Before the attempt is claimed: a run that waits for a date has no attempt. Notify must report such a run.
+        lease_dates(settings.lake, run_id, list_range(run_id))
     close_abandoned_attempts(archive, settings, run_id)
     with wrap_write_errors(f"The scratch folder {tempfile.gettempdir()}"):
         scratch = Path(tempfile.mkdtemp(prefix=f"{run_id}-{stage}-"))

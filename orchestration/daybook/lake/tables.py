@@ -42,17 +42,20 @@ from daybook.lake.schema_evolution import (
     find_contract,
     find_incompatibility,
     find_missing_columns,
+    has_column_spellings,
     rename_to_stored,
     stored_names,
     unify_columns,
 )
 from daybook.lake.table_properties import (
     current_configuration,
+    find_missing_properties,
     restrict_folder,
     set_missing_properties,
     table_configuration,
 )
 from daybook.records.clock import TimeBreakdown
+from daybook.records.leases import HeldLeases
 from daybook.settings import require_name
 from daybook.storage import Store, delta_options, describe_os_error, is_bucket, storage_write_error
 
@@ -65,6 +68,8 @@ COMPACTION_MIN_FILES = 16
 """Number of small files from which a table is compacted. Each day's merge adds one."""
 COMPACTED_FILE_BYTES = 1 << 21
 """Size from which a file is not small. Larger files are not rewritten, so the cost does not grow with the history."""
+DATE_APP_ID = "daybook.date"
+"""Prefix of the Delta application of a business date. The version of its transactions is the fencing token of a lease."""
 _COMMIT_TRIES = 10
 CommitResult = TypeVar("CommitResult")
 
@@ -97,12 +102,15 @@ class Lake:
         The run, which commits are signed with; empty for a run without a name.
     development
         The user whose development copy is written; empty to write the published tables.
+    leases
+        The leases of the run's dates, which each commit checks; None if the dates are locked, or for no run.
     """
 
-    def __init__(self, root: str, *, run_id: str = "", development: str = "") -> None:
+    def __init__(self, root: str, *, run_id: str = "", development: str = "", leases: Optional[HeldLeases] = None) -> None:
         self.root = root.rstrip("/")
         self.run_id = run_id
         self.development = development
+        self.leases = leases
         self.tables_read: dict[str, int] = {}
         self.tables_written: dict[str, int] = {}
         self.pinned: dict[str, Optional[int]] = {}
@@ -205,8 +213,8 @@ class Lake:
         self._add_columns(table, rows.schema)
         days = [day.isoformat() for day in sorted(dates)]
         predicate = f"{RUN_DATE_COLUMN} IN ({', '.join(map(repr, days))})"
-        commit = self.commit_properties(None, **{RUN_DATE_KEY: " ".join(days)})
-        self.commit(table, lambda delta: overwrite(delta, rows, predicate, commit))
+        details = {RUN_DATE_KEY: " ".join(days)}
+        self.commit(table, lambda delta: overwrite(delta, rows, predicate, self.commit_properties(None, **details)))
 
     def append(self, table: str, rows: pa.Table, run_date: date) -> None:
         """Add rows to those of a date. Concurrent appends do not conflict."""
@@ -280,6 +288,10 @@ class Lake:
         """Add missing columns and table properties. Columns that an earlier release stored under several names become one."""
 
         def run(delta: DeltaTable) -> None:
+            lacking = find_missing_columns(delta, schema)
+            properties = current_configuration(delta, table)
+            if not lacking and not has_column_spellings(delta) and not find_missing_properties(delta, properties):
+                return  # as nearly always, without a check of the run's leases
             unify_columns(delta, table, self.commit_properties())
             lacking = find_missing_columns(delta, schema)
             if lacking:
@@ -372,7 +384,16 @@ class Lake:
         return True
 
     def commit_properties(self, transactions: Optional[list[Transaction]] = None, **details: str) -> CommitProperties:
-        """Return the properties of a commit: the run or the user who makes it, and further details."""
+        """Return the properties of a commit: the run or the user who makes it, and further details.
+
+        Raises ``LeaseLostError`` if the run no longer holds its dates. Call this after the table was opened. Then a commit of a
+        later holder is either in the opened version, and the check fails, because that run took the lease before. Or it comes
+        later. Then Delta refuses this commit, because both have a transaction of the date, and the next try checks again.
+        """
+        if self.leases is not None:
+            self.leases.check()
+            tokens = [Transaction(f"{DATE_APP_ID}.{day}", token) for day, token in self.leases.tokens.items()]
+            transactions = [*(transactions or []), *tokens]
         metadata = {"daybook_run_id": self.run_id or f"dev/{self.development}", **details}
         return CommitProperties(custom_metadata=metadata, app_transactions=transactions)
 

@@ -26,8 +26,9 @@ from daybook.privacy.raw_reads import RAW_READS, read_raw_values
 from daybook.privacy.rekey import require_keys
 from daybook.quality.gates import Finding
 from daybook.records.archive import Archive
+from daybook.records.leases import lease_dates
 from daybook.records.models import StartRecord
-from daybook.records.names import RESULT_MIME, STAGES, list_dates, range_of
+from daybook.records.names import RESULT_MIME, STAGES, list_dates, list_range, range_of
 from daybook.settings import Settings, load_settings, parse_run_date
 from daybook.sources import Source, load_source
 from daybook.storage import request_counts
@@ -354,7 +355,9 @@ def begin(
     if run_id and range_of(run_id) != (first, last):
         raise UsageError(f"The run {run_id} is not one of {first} to {last}; give it no run_id, or the dates of its name.")
     settings = load_settings(env, overrides)
-    lake = Lake(settings.lake, run_id=run_id, development="" if run_id else development_user())
+    # Notify writes no table. It also reports a run whose dates are held by another one.
+    leases = lease_dates(settings.lake, run_id, list_range(run_id)) if run_id and name != STAGES[-1] else None
+    lake = Lake(settings.lake, run_id=run_id, development="" if run_id else development_user(), leases=leases)
     tables = DuckDBEngine(lake, settings.timezone)
     keys = load_keys(settings.pii_key)
     # Only where pseudonyms are written for others to read is it noted what they were made with.
