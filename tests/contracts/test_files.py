@@ -167,10 +167,10 @@ def test_invalid_rule_of_a_table_is_reported(visits, added, expected):
             "table 'visits' has the custom property 'colour'; known are: businessDate, affects,",
         ),
         (
-            "{property: affects, value: {list_range: hour}}",
+            "{property: affects, value: {dates_of: hour}}",
             "customProperties name the column 'hour', which 'visits' does not have",
         ),
-        ("{property: affects, value: {date: day}}", "table 'visits': the custom property 'affects.0.list_range' is not valid"),
+        ("{property: affects, value: {date: day}}", "table 'visits': the custom property 'affects.0.dates_of' is not valid"),
         ("{property: rowPosition, value: page}", "table 'visits': the custom property 'rowPosition' is not valid"),
     ],
 )
@@ -189,15 +189,15 @@ def test_wrong_custom_property_of_a_column_is_refused(visits):
     [
         ("", "'visits' needs the custom property affects"),
         (
-            "{property: affects, value: {list_range: page}}",
-            "has list_range 'page', which must be a date, an instant, or a foreign key",
+            "{property: affects, value: {dates_of: page}}",
+            "has dates_of 'page', which must be a date, an instant, or a foreign key",
         ),
-        ("{property: affects, value: {list_range: page, through: lines}}", "goes through 'lines'; the silver tables are: "),
+        ("{property: affects, value: {dates_of: page, through: lines}}", "goes through 'lines'; the silver tables are: "),
         (
-            "{property: affects, value: {list_range: page, through: orders}}",
+            "{property: affects, value: {dates_of: page, through: orders}}",
             "goes through 'orders', which must refer to 'visits'",
         ),
-        ("{property: affects, value: {list_range: day, first_of: page}}", "has first_of, which only 'orders' can have"),
+        ("{property: affects, value: {dates_of: day, first_of: page}}", "has first_of, which only 'orders' can have"),
     ],
 )
 def test_dates_that_a_table_cannot_affect_are_refused(visits, added, expected):
@@ -209,7 +209,7 @@ def test_dates_that_a_table_cannot_affect_are_refused(visits, added, expected):
 
 def test_table_affects_the_dates_of_rows_it_refers_to(visits):
     visits.replace(FILE, "primaryKeyPosition: 2}", "primaryKeyPosition: 2, relationships: [{to: orders.order_id}]}")
-    assert [each.list_range for each in affected_dates(load_table("silver.visits"))] == ["page"]
+    assert [each.dates_of for each in affected_dates(load_table("silver.visits"))] == ["page"]
 
 
 def test_orders_have_the_business_date():

@@ -86,9 +86,9 @@ def affected_dates(table: Table) -> list[Affects]:
         if not reference:
             raise ContractError(
                 f"{table.file}: {table.name!r} needs the custom property affects: which business dates a changed row makes "
-                "stale, for example {list_range: a column}, or [] for none."
+                "stale, for example {dates_of: a column}, or [] for none."
             )
-        return [Affects(list_range=reference)]
+        return [Affects(dates_of=reference)]
     for each in declared:
         problem = _find_problem(table, each, dated)
         if problem:
@@ -97,8 +97,8 @@ def affected_dates(table: Table) -> list[Affects]:
 
 
 def has_own_dates(table: Table, affects: Affects) -> bool:
-    """Return whether ``list_range`` is a date or an instant of the row itself, not a reference."""
-    return not affects.through and table.type_of(column_name(table, affects.list_range)) in ("DATE", "TIMESTAMPTZ")
+    """Return whether ``dates_of`` is a date or an instant of the row itself, not a reference."""
+    return not affects.through and table.type_of(column_name(table, affects.dates_of)) in ("DATE", "TIMESTAMPTZ")
 
 
 def column_name(table: Table, name: str) -> str:
@@ -125,9 +125,9 @@ def _find_problem(table: Table, affects: Affects, dated: Table) -> str:
     if affects.first_of and table.full_name != dated.full_name:
         return f"has first_of, which only {dated.name!r} can have; remove it"
     if not affects.through:
-        if has_own_dates(table, affects) or reference_to_key(table, affects.list_range, dated):
+        if has_own_dates(table, affects) or reference_to_key(table, affects.dates_of, dated):
             return ""
-        return f"has list_range {affects.list_range!r}, which must be a date, an instant, or a foreign key to {dated.name!r}"
+        return f"has dates_of {affects.dates_of!r}, which must be a date, an instant, or a foreign key to {dated.name!r}"
     tables = load_tables("silver")
     through = tables.get(f"silver.{affects.through}")
     if through is None:

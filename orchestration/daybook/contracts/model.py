@@ -80,10 +80,10 @@ class BusinessDate(_Model):
 class Affects(_Model):
     """Which business dates a changed row of a silver table makes stale."""
 
-    list_range: ColumnName = Field(
+    dates_of: ColumnName = Field(
         description="A date or instant of the row itself, or a foreign key to the table with the business date."
     )
-    through: str = Field(default="", description="The silver table whose rows refer to this table by list_range.")
+    through: str = Field(default="", description="The silver table whose rows refer to this table by dates_of.")
     columns: list[ColumnName] = Field(default_factory=list, description="Only changes of these columns count.")
     first_of: ColumnName = Field(
         default="", description="Also the first date of each value of this column, where another date becomes the first."
@@ -129,7 +129,7 @@ class TableRoles(_Model):
         if self.row_position:
             names += [self.row_position.column, self.row_position.within]
         for each in self.affects or []:
-            names += [each.list_range, *each.columns, *([each.first_of] if each.first_of else [])]
+            names += [each.dates_of, *each.columns, *([each.first_of] if each.first_of else [])]
         return names
 
 

@@ -60,7 +60,7 @@ class StaleDateTracker:
                 continue
             if not has_own_dates(contract, each):
                 about = contract.name if each.through else self._dated.name
-                dates |= self._find_dates(about, self._keep_ids(about, each.list_range, differing), each.through)
+                dates |= self._find_dates(about, self._keep_ids(about, each.dates_of, differing), each.through)
                 continue
             dates |= self._read_dates(f"SELECT {_date_sql(contract, each)} FROM {differing} AS differing{_where_sql(each)}")
             if each.first_of:
@@ -97,10 +97,10 @@ class StaleDateTracker:
         """Return the columns of which a change makes dates stale: not those of the version, nor dates that are not in use."""
         affects = self._affects[contract.name]
         if all(each.columns for each in affects):
-            wanted = [name for each in affects for name in (each.list_range, *each.columns)]
+            wanted = [name for each in affects for name in (each.dates_of, *each.columns)]
             return list(dict.fromkeys(column_name(contract, name) for name in wanted))
         unused = {
-            column_name(contract, each.list_range)
+            column_name(contract, each.dates_of)
             for each in affects
             if has_own_dates(contract, each) and not _is_active(self.stage.settings, contract, each)
         }
@@ -196,7 +196,7 @@ def _is_active(settings: Settings, table: Table, affects: Affects) -> bool:
 
 def _date_sql(table: Table, affects: Affects) -> str:
     """Return SQL for the shop's local day of a row; null where the source does not give it."""
-    column = column_name(table, affects.list_range)
+    column = column_name(table, affects.dates_of)
     return column if table.type_of(column) == "DATE" else f"CAST({column} AS DATE)"
 
 

@@ -94,7 +94,7 @@ class SampleReader:
             for each in affected_dates(child):
                 active = all(str(getattr(self._settings, name)) == value for name, value in each.only_if.items())
                 if active and has_own_dates(child, each):
-                    dates = f"CAST({quote(column_name(child, each.list_range))} AS DATE) = DATE '{run_date}'"
+                    dates = f"CAST({quote(column_name(child, each.dates_of))} AS DATE) = DATE '{run_date}'"
                     where = f" AND ({each.where})" if each.where else ""
                     conditions.append(
                         f"{key} IN (SELECT {reference_to(child, self._dated)} FROM {child.full_name} WHERE {dates}{where})"
