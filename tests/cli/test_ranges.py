@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from daybook.execution.runner import AllocateRun, RunDisplay
 from daybook.records.archive import Archive
-from daybook.settings import load_settings
+from daybook.records.models import RunRecord
+from daybook.settings import DateRange, load_settings
 from tests.cli.conftest import Call
 from tests.range_records import close_range
 from tests.sample_records import run_record
@@ -106,3 +109,83 @@ def test_report_has_pages_of_a_range_and_its_dates(archive: Archive, call: Call)
         archived = [each for each in links if each.endswith((".ipynb", ".json", ".html")) and "archive" in each]
         assert archived
         assert all((runs / each).resolve().is_file() for each in archived), archived
+
+
+# Running a range
+
+
+class FakeRunner:
+    """A runner whose run of a range ends as ``ends`` tells, without a state machine."""
+
+    ends_with_command = True
+
+    def __init__(self, archive: Archive, ends: dict[str, tuple[str, str]], **more: Any) -> None:
+        self.archive, self.ends, self.more = archive, ends, more
+        self.asked: list[DateRange] = []
+
+    def require_ready(self) -> None:
+        pass
+
+    def run(self, dates: DateRange, allocate: AllocateRun, display: RunDisplay, *, follow: bool = True) -> RunRecord:
+        self.asked.append(dates)
+        start = allocate()
+        with display(start.run_id):
+            close_range(self.archive, start.run_id, self.ends, **self.more)
+        return self.archive.run(start.run_id)
+
+
+@pytest.fixture
+def runner(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> FakeRunner:
+    found = FakeRunner(archive, {})
+    monkeypatch.setattr("daybook.cli.runs.load_runner", lambda *_, **__: (load_settings("local"), found))
+    monkeypatch.setattr("daybook.cli.runs.write_report", lambda settings: Path("report/index.html"))
+    return found
+
+
+@pytest.mark.parametrize("outcome, code", [("SUCCEEDED", 0), ("SKIPPED", 0), ("REJECTED", 3), ("FAILED", 1)])
+def test_exit_code_is_that_of_the_worst_date(runner: FakeRunner, call: Call, outcome: str, code: int) -> None:
+    runner.ends = {"2025-11-02": ("validate", outcome)}
+    assert call("run", "--date", "2025-11-01..2025-11-03")[0] == code
+    assert runner.asked == [DateRange(FIRST, LAST)]
+
+
+def test_each_date_of_a_range_has_a_line(runner: FakeRunner, call: Call) -> None:
+    runner.ends = {"2025-11-02": ("validate", "REJECTED")}
+    _, out, _ = call("run", "--date", "2025-11-01..2025-11-03")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "Demo shop range-2025-11-01-2025-11-03-2" in lines
+    assert "date run outcome orders reason" in lines
+    assert "2025-11-01 daily-2025-11-01-3 SUCCEEDED 3" in lines
+    assert "2025-11-02 daily-2025-11-02-3 REJECTED validate came to REJECTED for 2025-11-02" in lines
+
+
+def test_json_of_a_range_has_its_dates(runner: FakeRunner, call: Call) -> None:
+    _, out, _ = call("run", "--date", "2025-11-01..2025-11-03", "--json")
+    record = json.loads(out)
+    assert (record["run_id"], record["until"]) == ("range-2025-11-01-2025-11-03-2", "2025-11-03")
+    assert record["dates"]["2025-11-02"] == {"run_id": "daily-2025-11-02-3", "outcome": "SUCCEEDED"}
+
+
+def test_halves_decide_the_exit_code_of_a_failed_range(runner: FakeRunner, call: Call, archive: Archive) -> None:
+    halves = [archive.start_range(FIRST, FIRST + timedelta(days=1), {}), archive.start_run(LAST, {})]
+    close_range(archive, halves[0])
+    archive.write_run(run_record(halves[1], started_at="2025-12-01T03:00:00.000Z", seconds=1.0))
+    runner.more = {"outcome": "FAILED", "halves": halves}
+    code, out, _ = call("run", "--date", "2025-11-01..2025-11-03")
+    assert f"Its halves: {', '.join(halves)}" in out
+    assert halves[1] in out.split("outcome")[-1]
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("2025-11-03..2025-11-01", "The last date 2025-11-01 is before the first, 2025-11-03; give the earlier date first."),
+        ("2025-11-03..", "'' is not a business date; write it as YYYY-MM-DD, for example 2025-11-30."),
+        ("2024-01-01..2025-11-01", "`daybook backfill 2024-01-01 2025-11-01` runs them in several runs."),
+    ],
+)
+def test_invalid_range_is_refused(runner: FakeRunner, call: Call, text: str, message: str) -> None:
+    code, _, err = call("run", "--date", text)
+    assert (code, message in " ".join(err.split())) == (2, True), err
+    assert runner.asked == []

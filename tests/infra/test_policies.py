@@ -225,8 +225,8 @@ def test_state_machine_can_start_its_jobs_only(pipeline: Template, role: str) ->
 
 
 def test_state_machine_can_start_machines_of_its_input(pipeline: Template) -> None:
-    # The input names the machine: $daily for backfill and nightly, $backfill for catch-up.
-    starts = {"BackfillRole": "daily", "CatchUpRole": "backfill", "NightlyRole": "daily"}
+    # The input names the machine: $daily for backfill and nightly, $backfill for catch-up. The daily machine starts itself.
+    starts = {"DailyRole": "daily", "BackfillRole": "daily", "CatchUpRole": "backfill", "NightlyRole": "daily"}
     for role, name in starts.items():
         (found,) = [each["Resource"] for each in role_statements(pipeline, role) if "states:StartExecution" in each["Action"]]
         assert found == [f"arn:aws:states:eu-central-1:123456789012:stateMachine:daybook-prod-{name}"]
@@ -645,7 +645,7 @@ def test_running_dates_needs_documented_permissions(monkeypatch: pytest.MonkeyPa
     executions.start("daily", "a", {})
     executions.redrive("daily", "a")
     executions.find("daily", "a")
-    executions.list_running("daily", "a")
+    executions.list_running("daily")
     executions.events("daily", "a").read()
     assert client.called == set(RUNNERS)
     page = Page(DOCS / "aws" / "operate.md")

@@ -38,8 +38,11 @@ def plan_halves(archive: Archive, run_id: str, *, failure: str, splits: int) -> 
     dates = list_dates(first, last)
     middle = dates[(len(dates) + 1) // 2 - 1]
     ends = ((first, middle), (middle + timedelta(days=1), last))
+    # A half of one date has no key ``until``.
     return [
-        PlannedRange(run_date=start, until=end if end > start else None, run_id=archive.next_id(start, end))
+        PlannedRange(run_date=start, until=end, run_id=archive.next_id(start, end))
+        if end > start
+        else PlannedRange(run_date=start, run_id=archive.next_id(start, end))
         for start, end in ends
     ]
 

@@ -16,10 +16,11 @@ from daybook.execution.run_record import close_run
 from daybook.execution.runner import allocate_run
 from daybook.records.archive import Archive
 from daybook.records.names import RunStart
-from daybook.settings import Settings, load_settings
+from daybook.settings import DateRange, Settings, load_settings
 from tests.sample_records import run_record
 
 DAY = date(2025, 11, 30)
+NIGHT = DateRange(DAY, DAY)
 FIRST, SECOND = "daily-2025-11-30-1", "daily-2025-11-30-2"
 
 
@@ -32,11 +33,11 @@ def settings(home: Path, aws: Any, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def begin(settings: Settings) -> RunStart:
-    return allocate_run(settings, DAY)
+    return allocate_run(settings, NIGHT)
 
 
 def start(settings: Settings, aws: Any) -> str:
-    return start_run(aws.executions, DAY, lambda: begin(settings))
+    return start_run(aws.executions, NIGHT, lambda: begin(settings))
 
 
 def inputs(aws: Any, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
@@ -172,3 +173,68 @@ def test_open_record_gets_state_of_execution(aws: Any) -> None:
 )
 def test_archive_input_has_bucket_and_prefix(uri: str, told: dict[str, str]) -> None:
     assert archive_input(uri) == told
+
+
+# Ranges
+
+RANGE = DateRange(date(2025, 11, 29), date(2025, 12, 1))
+NAME = "range-2025-11-29-2025-12-01-1"
+
+
+def start_range(settings: Settings, aws: Any) -> str:
+    return start_run(aws.executions, RANGE, lambda: allocate_run(settings, RANGE))
+
+
+def test_range_is_started_with_its_dates(settings: Settings, aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = inputs(aws, monkeypatch)
+    aws.running("daily-2025-11-28-1", "range-2025-12-02-2025-12-04-1", "by-hand")
+    aws.started("daily", NAME)
+    assert start_range(settings, aws) == NAME
+    assert (given[0]["run_date"], given[0]["until"]) == ("2025-11-29", "2025-12-01")
+    assert Archive(settings.archive).run_ids() == ["daily-2025-11-29-2", "daily-2025-11-30-2", "daily-2025-12-01-2"]
+
+
+@pytest.mark.parametrize("running", ["daily-2025-11-30-1", "daily-2025-12-01-3-resumed-2", "range-2025-12-01-2025-12-31-1"])
+def test_running_date_keeps_a_range_from_starting(settings: Settings, aws: Any, running: str) -> None:
+    aws.running(running)
+    aws.described("daily", running, "RUNNING")
+    with pytest.raises(DateLockedError, match=rf"is being run by {running} "):
+        start_range(settings, aws)
+    assert Archive(settings.archive).range_ids() == []
+
+
+def test_running_range_keeps_a_date_from_starting(settings: Settings, aws: Any) -> None:
+    aws.running(NAME)
+    aws.described("daily", NAME, "RUNNING")
+    with pytest.raises(DateLockedError, match=rf"2025-11-30 is being run by {NAME} "):
+        start(settings, aws)
+
+
+def test_lost_range_is_closed_by_the_next_run_of_a_date(settings: Settings, aws: Any) -> None:
+    aws.running()
+    aws.started("daily", NAME)
+    start_range(settings, aws)
+    aws.running()
+    aws.described("daily", NAME, "FAILED", error="States.Runtime", cause="no role")
+    aws.unknown(f"{NAME}-resumed-1")
+    aws.history("daily", NAME, [])
+    aws.started("daily", "daily-2025-11-30-3")
+    assert start(settings, aws) == "daily-2025-11-30-3"
+    for name in (NAME, "daily-2025-11-29-2", "daily-2025-12-01-2"):
+        assert Archive(settings.archive).run(name).outcome == "FAILED"
+
+
+def test_resumed_range_keeps_its_dates(settings: Settings, aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = inputs(aws, monkeypatch)
+    archive = Archive(settings.archive)
+    allocate_run(settings, RANGE)
+    close_run(archive, settings, NAME, "FAILED", ["it broke"])
+    aws.running()
+    asked = {"run_date": "2025-11-29", "until": "2025-12-01", "splits": 2, "part_of": "b1"}
+    aws.described("daily", NAME, "FAILED", input=json.dumps(asked))
+    aws.unknown(f"{NAME}-resumed-1")
+    aws.started("daily", f"{NAME}-resumed-1")
+    assert resume_run(aws.executions, NAME) == (f"{NAME}-resumed-1", 1, False)
+    assert {key: given[0][key] for key in (*asked, "run_id", "first_stage")} == {
+        **asked, "run_id": NAME, "first_stage": "ingest"
+    }  # fmt: skip

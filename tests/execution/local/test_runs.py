@@ -13,7 +13,6 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from asl_local import Execution, FakeClock, TaskError
 from daybook.errors import StorageError, UsageError
-from daybook.execution.local.jobs import GET_OBJECT, START_JOB_RUN, get_object
 from daybook.execution.local.runs import resume_dates, run_dates
 from daybook.execution.stage import run_stage
 from daybook.records.archive import Archive, parse_timestamp
@@ -37,9 +36,7 @@ class Machine:
         monkeypatch.setattr("daybook.records.clock.monotonic_seconds", lambda: self.count)
         monkeypatch.setattr("papermill.execute_notebook", self.execute)
         monkeypatch.setattr("daybook.execution.local.interpreter.SystemClock", FakeClock)
-        monkeypatch.setattr(
-            "daybook.execution.local.runs._services", lambda *_: {START_JOB_RUN: self.job, GET_OBJECT: get_object}
-        )
+        monkeypatch.setattr("daybook.execution.local.runs.GlueJobs", lambda *_: self.job)
 
     def execute(self, path: str, output: str, *, parameters: dict[str, Any], **_: Any) -> None:
         """Write the executed notebook of a stage on a closed day."""
