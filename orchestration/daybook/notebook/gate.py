@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import date
 
 from daybook.notebook.context import Stage
 from daybook.notebook.display import Listing
@@ -12,7 +13,7 @@ from daybook.quality.gates import Finding, format_rule_result
 
 
 def apply_approval(
-    stage: Stage, findings: Sequence[Finding], rules: Sequence[RuleResult], *, broken: str = "rejected"
+    stage: Stage, day: date, findings: Sequence[Finding], rules: Sequence[RuleResult], *, broken: str = "rejected"
 ) -> list[str]:
     """Record the results of rules and a gate's findings; return the reasons to reject the date.
 
@@ -22,8 +23,10 @@ def apply_approval(
     ----------
     stage
         The open stage.
+    day
+        The date that the gate judges.
     findings
-        Everything that the gate found.
+        Everything that the gate found about it.
     rules
         The results of all rules that were checked.
     broken
@@ -32,13 +35,14 @@ def apply_approval(
     approval = stage.started.approval if stage.started else None
     waived = [each for each in findings if approval and each.waivable and each.finding_id in approval.waived]
     refused = [each for each in findings if each not in waived]
-    stage.details["refused"] = [{"about": each.finding_id, "waivable": each.waivable} for each in findings]
+    result = stage.results[day]
+    result.details["refused"] = [{"about": each.finding_id, "waivable": each.waivable} for each in findings]
     if approval and findings:
-        stage.warnings.extend(f"approved by {approval.by} ({approval.why}): {each.text}" for each in waived)
-        stage.details["waived"] = [each.finding_id for each in waived]
+        result.warnings.extend(f"approved by {approval.by} ({approval.why}): {each.text}" for each in waived)
+        result.details["waived"] = [each.finding_id for each in waived]
     outcomes = {**{each.text: "approved" for each in waived}, **{each.text: "rejected" for each in refused}}
-    stage.details["rules_checked"] = stage.details.get("rules_checked", 0) + len(rules)
-    recorded = stage.details.setdefault("rules", [])
+    result.details["rules_checked"] = result.details.get("rules_checked", 0) + len(rules)
+    recorded = result.details.setdefault("rules", [])
     for each in rules:
         if each.failing or not each.holds:
             outcome = "within limits" if each.holds else "warned"

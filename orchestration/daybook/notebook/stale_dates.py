@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 from typing import NamedTuple
 
@@ -53,13 +53,13 @@ def dates_table(dates: Iterable[date]) -> pa.Table:
 
 
 def read_stale_notes(stage: Stage) -> list[StaleNote]:
-    """Return the notes for this business date, and those for the next run of any date."""
+    """Return the notes for the business dates that continue, and those for the next run of any date."""
     stage.engine.refresh(STALE_DATES)
     if not stage.lake.exists(STALE_DATES):
         return []
     rows = stage.engine.rows(
         f"SELECT run_date, {business_date_column()} AS day, coalesce(note, '') AS note FROM {STALE_DATES} "
-        f"WHERE run_date IN (DATE '{stage.day}', DATE '{ANY_RUN_DATE}') ORDER BY run_date, day, note"
+        f"WHERE run_date IN ({stage.dates_sql}, DATE '{ANY_RUN_DATE}') ORDER BY run_date, day, note"
     )
     return [StaleNote(*row) for row in rows]
 
@@ -84,19 +84,32 @@ def read_held_dates(stage: Stage) -> dict[date, set[date]]:
     return held
 
 
-def hold_dates(stage: Stage) -> list[date]:
-    """Keep other runs from publishing what this run has changed in silver, until it is published; return the dates.
+def hold_dates(stage: Stage, days: Collection[date]) -> dict[date, list[date]]:
+    """Keep other runs from publishing what these run dates have changed in silver, until each is published.
 
-    For a gate that refuses the run: its rows are in silver and not in gold.
+    For a gate that refuses the run dates: their rows are in silver and not in gold.
+
+    Returns
+    -------
+    dict
+        By run date, the dates that it holds.
     """
-    own = {note.stale_date for note in read_stale_notes(stage) if note.run_date == stage.run_date}
-    days = sorted(own | {stage.run_date})
-    stage.lake.replace_date(HELD_DATES, dates_table(days), stage.run_date)
-    stage.details["held_dates"] = [day.isoformat() for day in days]
-    return days
+    held: dict[date, set[date]] = {day: {day} for day in sorted(days)}
+    for note in read_stale_notes(stage):
+        if note.run_date in held:
+            held[note.run_date].add(note.stale_date)
+    _replace_held_dates(stage, held)
+    for day, dates in held.items():
+        stage.results[day].details["held_dates"] = [each.isoformat() for each in sorted(dates)]
+    return {day: sorted(dates) for day, dates in held.items()}
 
 
-def release_dates(stage: Stage) -> None:
-    """Let other runs publish what this run has changed, since it is published."""
-    if stage.run_date in stage.lake.run_dates(HELD_DATES):
-        stage.lake.replace_date(HELD_DATES, dates_table([]), stage.run_date)
+def release_dates(stage: Stage, days: Collection[date]) -> None:
+    """Let other runs publish what these run dates have changed, since it is published."""
+    _replace_held_dates(stage, {day: set() for day in sorted({*days} & {*stage.lake.run_dates(HELD_DATES)})})
+
+
+def _replace_held_dates(stage: Stage, held: Mapping[date, Collection[date]]) -> None:
+    pairs = [(day, each) for day, dates in held.items() for each in sorted(dates)]
+    rows = dates_table(each for _, each in pairs).append_column("run_date", pa.array([day for day, _ in pairs], pa.date32()))
+    stage.lake.replace_dates(HELD_DATES, rows, list(held))

@@ -47,7 +47,7 @@ def map_to_canonical(stage: Stage) -> Listing:
             raising = find_raising_value(stage.raw_engine, stage.source, contract, sql, error)
             if raising is None:
                 raise
-            stage.reject(apply_approval(stage, gate_broken_rules([raising]), [raising]))
+            stage.reject(apply_approval(stage, stage.run_date, gate_broken_rules([raising]), [raising]))
             break
     else:
         _warn_of_emptied_groups(stage)
@@ -117,7 +117,7 @@ def merge_silver(stage: Stage) -> Listing:
         if landed[contract.name] != rows[contract.full_name]:
             found_by += _find_key_collisions(stage, contract, landed[contract.name])
     stage.warnings.extend(format_warnings(found_by))
-    reasons = apply_approval(stage, gate_broken_rules(found_by) + stage.results[stage.run_date].findings, found_by)
+    reasons = apply_approval(stage, stage.run_date, gate_broken_rules(found_by) + stage.results[stage.run_date].findings, found_by)
     read = sum(landed.values())
     if reasons:
         stage.reject(reasons, rows_in=read)

@@ -143,7 +143,7 @@ def quarantine(stage: Stage, result: ValidationResult) -> None:
         f"{each.table}: {each.rule}": each.failing for each in result.rules if not each.holds and each.severity == "error"
     }
     stage.warnings.extend(format_warnings(result.rules))
-    reasons = apply_approval(stage, result.findings, result.rules, broken="quarantined")
+    reasons = apply_approval(stage, stage.run_date, result.findings, result.rules, broken="quarantined")
     landed, accepted, rejected_rows, copies = map(sum, zip(*(counts.values() for counts in result.counts.values())))
     passed = pa.table({"accepted": pa.array([] if reasons else [accepted], pa.int64())})
     stage.lake.replace_date(VALIDATED_DATES, passed, stage.run_date)
