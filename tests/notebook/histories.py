@@ -21,6 +21,7 @@ from daybook.engines import DuckDBEngine, ViewEngine
 from daybook.lake.tables import Lake
 from daybook.notebook import aggregate, publishing, quality, stale_dates, transform
 from daybook.notebook.context import Stage
+from daybook.quality.gates import gate_differences
 from daybook.settings import load_settings
 from daybook.sources import load_source
 from tests.cells import define_sql_cells, load_sql_cells
@@ -219,9 +220,9 @@ class Run:
         if self.gate:
             define_sql_cells(stage, "quality", audit=audit)
             quality.reconcile(stage, audit, "from_candidates", "from_silver")
-            unequal = {name: pair for name, pair in audit.figures.items() if pair[0] != pair[1]}
+            unequal = gate_differences(audit.figures)
             assert not unequal, f"merges of other dates must not change the figures: {unequal}"
-        publishing.publish_candidates(stage, audit.dates, audit.basis)
+        publishing.publish_candidates(stage, audit.basis)
 
 
 def run_history(root: str, history: History, *, gate: bool = False, returns_count_on: str = "order_date") -> list[Run]:

@@ -104,7 +104,7 @@ def test_approval_waives_only_the_named_findings(shop: Shop) -> None:
     run_id = Archive(shop.settings.archive).start_run(date.fromisoformat(DAY), facts)
     stage = begin("quality", env="local", run_date=DAY, run_id=run_id, overrides=shop.overrides)
     found = [Finding("a", "a breaks"), Finding("b", "b breaks"), Finding("key", "twice", waivable=False)]
-    assert apply_approval(stage, found, []) == ["b breaks", "twice"]
+    assert apply_approval(stage, stage.run_date, found, []) == ["b breaks", "twice"]
     assert stage.details["waived"] == ["a"]
     assert stage.warnings == ["approved by a steward (known): a breaks"]
 

@@ -117,7 +117,8 @@ def merge_silver(stage: Stage) -> Listing:
         if landed[contract.name] != rows[contract.full_name]:
             found_by += _find_key_collisions(stage, contract, landed[contract.name])
     stage.warnings.extend(format_warnings(found_by))
-    reasons = apply_approval(stage, stage.run_date, gate_broken_rules(found_by) + stage.results[stage.run_date].findings, found_by)
+    findings = gate_broken_rules(found_by) + stage.results[stage.run_date].findings
+    reasons = apply_approval(stage, stage.run_date, findings, found_by)
     read = sum(landed.values())
     if reasons:
         stage.reject(reasons, rows_in=read)
