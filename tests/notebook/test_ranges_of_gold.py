@@ -18,6 +18,7 @@ from daybook.lake.tables import Lake
 from daybook.notebook import context as stages
 from daybook.notebook import quality
 from daybook.notebook.stale_dates import HELD_DATES, mark_stale_dates
+from daybook.records.archive import Archive
 from tests.notebook.histories import (
     DAYS,
     GoldRun,
@@ -32,14 +33,21 @@ from tests.notebook.test_publishing import ANN, BOB, gross, line, order, run, te
 
 EARLY, MIDDLE, LATE = DAYS
 BEFORE = EARLY - timedelta(days=1)
-ONE_CENT = "SELECT * REPLACE (CASE WHEN order_date = DATE '{}' THEN gross_revenue + 0.01 ELSE gross_revenue END AS gross_revenue) FROM as_defined"
+ONE_CENT = (
+    "SELECT * REPLACE (gross_revenue + CASE WHEN order_date = DATE '{}' THEN 0.01 ELSE 0 END AS gross_revenue) FROM as_defined"
+)
 WHOLE_TABLES = ["gold.cohort_retention", "gold.customer_rfm"]
 
 
 @pytest.fixture(autouse=True)
 def quiet(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Show no results."""
+    """Show no results. The archive has no records."""
+
+    def no_record(archive: Archive, run_id: str) -> None:
+        raise FileNotFoundError(run_id)
+
     monkeypatch.setattr(stages, "display", lambda *args, **named: None)
+    monkeypatch.setattr(Archive, "started", no_record)
 
 
 @pytest.fixture
@@ -55,7 +63,7 @@ def merge(root: str, day: date, orders: list[Any], lines: list[Any], number: int
 
 
 def landed(day: date) -> tuple[list[Any], list[Any]]:
-    """Return the landing of a date: a new order, and from the second date on the cancellation of the order of the day before."""
+    """Return the landing of a date: a new order and, after the first date, the cancellation of the order before it."""
     name = {BEFORE: "o0", EARLY: "o1", MIDDLE: "o2", LATE: "o3"}
     orders, lines = [order(name[day], day, by=ANN if day < LATE else BOB)], [line(name[day], "10")]
     earlier = day - timedelta(days=1)
@@ -120,6 +128,7 @@ def test_each_date_of_a_range_has_its_own_record(three_days: str) -> None:
     assert list_stale_dates(three_days) == []
 
 
+@pytest.mark.slow
 def test_rows_of_dates_add_up_to_those_of_the_range(three_days: str) -> None:
     started = GoldRun(three_days, DAYS)
     for stage in (started.aggregate(), started.publish()):
@@ -128,6 +137,7 @@ def test_rows_of_dates_add_up_to_those_of_the_range(three_days: str) -> None:
         assert total in (0, sum(result.rows["out"] or 0 for result in stage.results.values()))
 
 
+@pytest.mark.slow
 def test_restated_date_before_the_range_is_attributed_to_the_date_that_changed_it(root: str) -> None:
     run(root, BEFORE, 1, *landed(BEFORE)).finish()
     merge(root, EARLY, *landed(EARLY))
@@ -156,14 +166,8 @@ def test_rejected_date_holds_what_it_touched_and_others_are_published(three_days
     stage = started.publish()
     assert stage.ended == "SUCCEEDED"
     assert [result.outcome for result in stage.results.values()] == ["", "REJECTED", ""]
-    assert (
-        stage.results[MIDDLE].reasons
-        == [
-            "category_sales.gross_revenue: 0.0100 where silver gives 0.0000 on 2025-11-29",
-            "gold.category_sales: 1 row breaks 'net_revenue' ",
-        ][:1]
-        or stage.results[MIDDLE].reasons
-    )
+    difference = "category_sales.gross_revenue: 0.0100 where silver gives 0.0000 on 2025-11-29"
+    assert difference in stage.results[MIDDLE].reasons
     assert stage.results[MIDDLE].details["held_dates"] == texts(EARLY, MIDDLE)
     # The order of the first date is cancelled by the rejected one, so the first date waits with it.
     assert list(gross(three_days)) == [LATE]
@@ -179,14 +183,12 @@ def test_rejected_date_holds_what_it_touched_and_others_are_published(three_days
     for day in DAYS:
         run(one_by_one, day, 1, *landed(day)).finish()
     assert read_tables(three_days) == read_tables(one_by_one)
-    # The date that waited is noted for the next run of any date, too.
-    GoldRun(three_days, [LATE], 2).aggregate()
 
 
 def test_value_that_does_not_fit_rejects_its_date(three_days: str) -> None:
     started = GoldRun(three_days, DAYS)
-    large = "SELECT * REPLACE (CASE WHEN order_date = DATE '2025-11-30' THEN 99999999999999 ELSE units END AS gross_revenue) FROM as_defined"
-    stage = started.aggregate(daily_sales=large.replace("99999999999999", "999999999999999"))
+    too_large = ONE_CENT.replace("0.01", "999999999999999").format(LATE)
+    stage = started.aggregate(daily_sales=too_large)
     assert [result.outcome for result in stage.results.values()] == ["", "", "REJECTED"]
     assert "gross_revenue can be converted to DECIMAL(18,4)" in stage.results[LATE].reasons[0]
     assert stage.results[LATE].details["held_dates"] == texts(MIDDLE, LATE)
@@ -194,6 +196,7 @@ def test_value_that_does_not_fit_rejects_its_date(three_days: str) -> None:
     assert rows == [(EARLY,)]
 
 
+@pytest.mark.slow
 def test_date_that_is_not_in_silver_fails_alone(root: str) -> None:
     for day in (EARLY, LATE):
         merge(root, day, *landed(day))
@@ -211,6 +214,7 @@ def test_range_without_a_date_in_silver_fails(root: str) -> None:
         GoldRun(root, DAYS).aggregate()
 
 
+@pytest.mark.slow
 def test_date_noted_for_any_run_is_computed_by_the_range(three_days: str) -> None:
     first = GoldRun(three_days, [EARLY])
     first.aggregate()
@@ -223,6 +227,7 @@ def test_date_noted_for_any_run_is_computed_by_the_range(three_days: str) -> Non
     assert list_stale_dates(three_days) == []
 
 
+@pytest.mark.slow
 def test_broken_date_that_every_date_computes_rejects_all(three_days: str) -> None:
     first = GoldRun(three_days, [EARLY])
     first.aggregate()
@@ -270,6 +275,7 @@ def test_past_inside_a_range_is_that_of_single_dates(root: str) -> None:
     assert [rules[0].checked for _, rules in in_range] == [28, 28, 28]
 
 
+@pytest.mark.slow
 def test_rejected_date_is_not_in_the_past_of_later_dates(root: str) -> None:
     publish_past(root, 28)
     for number, day in enumerate(DAYS):
@@ -281,6 +287,7 @@ def test_rejected_date_is_not_in_the_past_of_later_dates(root: str) -> None:
     assert [each.checked for each in usual.values()] == [28, 28, 27]
 
 
+@pytest.mark.slow
 def test_query_without_the_date_is_refused(three_days: str) -> None:
     started = GoldRun(three_days, DAYS)
     started.aggregate()
@@ -293,6 +300,7 @@ def test_query_without_the_date_is_refused(three_days: str) -> None:
         quality.reconcile(stage, audit, "ours", "theirs")
 
 
+@pytest.mark.slow
 def test_query_with_two_rows_of_a_date_is_refused(three_days: str) -> None:
     started = GoldRun(three_days, DAYS)
     started.aggregate()
