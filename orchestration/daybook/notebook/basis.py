@@ -26,8 +26,10 @@ class CandidateBasis(BaseModel):
     """Dates of the candidates that are noted for the next run of any date, as if every run date had touched them."""
     held: list[date]
     """The stale dates that a gate holds."""
+    refused: list[date] = []
+    """Run dates that a gate has refused since the snapshot."""
     stopped: list[date] = []
-    """Dates of the candidates that a gate has refused since they were computed."""
+    """Dates that these have touched, which are left out of the candidates."""
     candidates: dict[str, int] = {}
     """The versions of the candidates once all are written."""
     definitions: dict[str, str]
@@ -66,6 +68,7 @@ class CandidateBasis(BaseModel):
                 "touched_by": {day: found for day, found in self.touched_by.items() if day not in stopped},
                 "shared": [day for day in self.shared if day not in stopped],
                 "held": sorted({*self.held, *stale}),
+                "refused": sorted({*self.refused, *refused}),
                 "stopped": sorted({*self.stopped, *stopped}),
             }
         )

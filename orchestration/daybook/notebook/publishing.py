@@ -32,8 +32,7 @@ def publish_candidates(stage: Stage, basis: CandidateBasis) -> None:
     left: set[date] = set()
     versions: list[tuple[Table, int]] = []
     publications = stage.details["publications"] = {}
-    held = read_held_dates(stage)
-    stopped = sorted(day for day in held if day not in stage.dates)
+    stopped = sorted({*read_held_dates(stage), *basis.refused} - {*stage.dates})
     for contract in load_tables("gold").values():
         if stopped and not contract.partition_by:
             # It is computed from all dates, those that a held date changed included, so it waits for that date.
