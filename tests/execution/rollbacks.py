@@ -45,7 +45,7 @@ class RecordedShop:
             run.run_next_stage()
             assert run.last is not None
             if hold and stage == until:
-                hold_dates(run.last, [run.last.run_date])
+                hold_dates(run.last, run.last.dates)
             result = run.last.result("SUCCEEDED", [], {})
             attempts.append(AttemptRecord.model_validate({**result, "started_at": started, "ended_at": current_timestamp()}))
             if stage == until:

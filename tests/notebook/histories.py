@@ -6,7 +6,7 @@ interleavings of separate processes in one process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from decimal import Decimal
@@ -21,6 +21,8 @@ from daybook.engines import DuckDBEngine, ViewEngine
 from daybook.lake.tables import Lake
 from daybook.notebook import aggregate, publishing, quality, stale_dates, transform
 from daybook.notebook.context import Stage
+from daybook.quality.gates import gate_differences
+from daybook.records.names import format_range_id, format_run_id
 from daybook.settings import load_settings
 from daybook.sources import load_source
 from tests.cells import define_sql_cells, load_sql_cells
@@ -219,9 +221,66 @@ class Run:
         if self.gate:
             define_sql_cells(stage, "quality", audit=audit)
             quality.reconcile(stage, audit, "from_candidates", "from_silver")
-            unequal = {name: pair for name, pair in audit.figures.items() if pair[0] != pair[1]}
+            unequal = gate_differences(audit.figures)
             assert not unequal, f"merges of other dates must not change the figures: {unequal}"
-        publishing.publish_candidates(stage, audit.dates, audit.basis)
+        publishing.publish_candidates(stage, audit.basis)
+
+
+class GoldRun:
+    """The stages that compute gold, for consecutive dates whose rows are in silver, as one run."""
+
+    def __init__(self, root: str, days: Sequence[date], number: int = 1, *, returns_count_on: str = "order_date") -> None:
+        self.root, self.days, self.returns_count_on = root, list(days), returns_count_on
+        first, last = self.days[0], self.days[-1]
+        self.run_id = format_run_id(first, number) if first == last else format_range_id(first, last, number)
+        self.stage: Optional[Stage] = None
+
+    def begin(self, name: str, days: Optional[Sequence[date]] = None) -> Stage:
+        """Open a stage for the dates that continue."""
+        settings = _settings(self.returns_count_on)
+        lake = Lake(self.root, run_id=self.run_id)
+        source = load_source(settings.source)
+        engine = ViewEngine(DuckDBEngine(lake, settings.timezone), source)
+        dates = list(self.days if days is None else days)
+        self.stage = Stage(name, settings, self.days[0], self.days[-1], dates, self.run_id, source, lake, engine)
+        return self.stage
+
+    def aggregate(self, **changed: str) -> Stage:
+        """Write the candidates. ``changed`` are other queries for gold tables; they read the notebook's as ``as_defined``."""
+        stage = self.begin("aggregate")
+        aggregate.touched_dates(stage)
+        define_sql_cells(stage, "aggregate")
+        for name, sql in changed.items():
+            stage.define("as_defined", stage.definitions[f"gold.{name}"])
+            stage.define(f"gold.{name}", sql)
+        aggregate.write_candidates(stage, read="touched_orders", definitions=["all_orders", "all_lines"])
+        return stage
+
+    def check(self, days: Optional[Sequence[date]] = None) -> quality.Audit:
+        """Check the candidates."""
+        stage = self.begin("quality", days)
+        audit = quality.open_audit(stage)
+        define_sql_cells(stage, "quality", audit=audit)
+        quality.check_contracts(stage, audit)
+        quality.reconcile(stage, audit, "from_candidates", "from_silver")
+        quality.check_past(stage, audit, {"gold.daily_sales": "past"})
+        return audit
+
+    def publish_reconciled(self) -> None:
+        """Publish the candidates, which agree with silver. Random rows may break rules of contracts."""
+        stage = self.begin("quality")
+        audit = quality.open_audit(stage)
+        define_sql_cells(stage, "quality", audit=audit)
+        quality.reconcile(stage, audit, "from_candidates", "from_silver")
+        assert not gate_differences(audit.figures)
+        publishing.publish_candidates(stage, audit.basis)
+
+    def publish(self, days: Optional[Sequence[date]] = None) -> Stage:
+        """Check and publish the candidates; return the stage, which has ended."""
+        audit = self.check(days)
+        assert self.stage is not None
+        quality.publish(self.stage, audit)
+        return self.stage
 
 
 def run_history(root: str, history: History, *, gate: bool = False, returns_count_on: str = "order_date") -> list[Run]:

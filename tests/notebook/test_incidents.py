@@ -19,7 +19,7 @@ from daybook.contracts import load_table
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.notebook import context as stages
-from daybook.notebook.notify import RunReport, write_message
+from daybook.notebook.notify import DateReport, RunReport, write_message
 from daybook.records.models import AttemptRecord
 from demo_shop import ExpectedFigures, Summary, generate
 from tests.notebook.test_stale_dates import rows_of
@@ -96,7 +96,9 @@ def message_of(records: list[dict[str, Any]]) -> str:
     """Return the message of a day with these records."""
     assert stages.current is not None
     attempts = [AttemptRecord.model_validate(each) for each in records]
-    return write_message(stages.current, RunReport(attempts[-1].outcome, attempts[-1].reasons, attempts, "EUR"))
+    last = attempts[-1]
+    dates = {stages.current.run_date: DateReport(last.outcome, last.reasons, attempts)}
+    return write_message(stages.current, RunReport(last.outcome, last.reasons, attempts, "EUR", dates))
 
 
 def days_published(lake: Path) -> list[date]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any, Optional
 
@@ -33,6 +34,12 @@ def attempt(stage: str, outcome: str = "SUCCEEDED", number: int = 1, **fields: A
     return attempt_record(stage, outcome, run_id=RUN, attempt=number, seconds=2.0, **fields)
 
 
+def report(summary: Optional[dict[str, Any]] = None) -> notify.RunReport:
+    """Return the report of a run that published its date."""
+    dates = {date.fromisoformat(DAY): notify.DateReport("SUCCEEDED", [], [], summary)}
+    return notify.RunReport("SUCCEEDED", [], [], "EUR", dates)
+
+
 def run_notify(
     archive: Archive,
     *attempts: AttemptRecord,
@@ -60,7 +67,7 @@ def test_figure_that_is_not_a_number_is_refused(archive: Archive, value: str) ->
     stage = begin("notify", env="local", run_date=DAY, run_id=RUN)
     stage.engine.define("day_figures", f"SELECT 7 AS orders, {value} AS best")
     with pytest.raises(NotebookError, match=r"^The figure best is .* and not a number; select numbers only for day_figures\.$"):
-        notify.read_figures(stage, notify.RunReport("SUCCEEDED", [], [], "EUR"), "day_figures")
+        notify.read_figures(stage, report(), "day_figures")
 
 
 @pytest.mark.parametrize("failure", [None, {}, {"cell": None, "source": None, "exception": None, "message": ""}])
@@ -129,7 +136,7 @@ def test_good_day_sends_a_message_if_tell_is_always(archive: Archive) -> None:
 
 
 def test_headline_with_an_unknown_figure_is_refused(archive: Archive) -> None:
-    day = notify.RunReport("SUCCEEDED", [], [], "EUR", {"orders": 7})
+    day = report({"orders": 7})
     stage = begin("notify", env="local", run_date=DAY)
     with pytest.raises(NotebookError, match="The headline names 'sales', which is no figure; the figures are: orders"):
         notify.write_message(stage, day, headline="{sales}")

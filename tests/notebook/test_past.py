@@ -11,7 +11,7 @@ from daybook.contracts import load_tables
 from daybook.errors import NotebookError
 from daybook.lake.publish import LakeSnapshot
 from daybook.notebook import context as stages
-from daybook.notebook.aggregate import CandidateBasis
+from daybook.notebook.basis import CandidateBasis
 from daybook.notebook.context import Stage
 from daybook.notebook.parameters import notebook_path
 from daybook.notebook.quality import Audit, check_past
@@ -21,7 +21,10 @@ from daybook.settings import load_settings
 from tests.sessions import Session
 
 DAY = date(2025, 11, 30)
-AUDIT = Audit([DAY], CandidateBasis(snapshot=LakeSnapshot("", {}), notes=[], held=[], definitions={}))
+BASIS = CandidateBasis(
+    snapshot=LakeSnapshot("", {}), run_dates=[DAY], notes={}, touched_by={DAY: [DAY]}, held=[], definitions={}
+)
+AUDIT = Audit(BASIS)
 
 
 @pytest.fixture
@@ -44,7 +47,7 @@ def test_backfill_date_records_the_query_of_its_past(session: Session, stage: St
     past = StageDetails.model_validate(stage.details).past
     assert list(past) == ["gold.daily_sales"]
     assert "FROM gold.daily_sales\nWHERE order_date >= DATE '2025-11-30' - 28 " in past["gold.daily_sales"]
-    assert AUDIT.rules == []
+    assert AUDIT.results(DAY) == []
 
 
 def test_query_of_the_past_reads_only_silver_and_gold(stage: Stage) -> None:

@@ -246,7 +246,7 @@ def test_note_after_the_snapshot_waits_for_the_next_run(two_days: str) -> None:
 def reject(run: Run) -> None:
     """Reject a run whose candidates are written, as the quality stage does."""
     assert run.last is not None
-    hold_dates(run.last, [run.last.run_date])
+    hold_dates(run.last, run.last.dates)
     run.ahead.clear()
 
 

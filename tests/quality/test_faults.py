@@ -14,7 +14,9 @@ import pytest
 from daybook.contracts import load_tables
 from daybook.lake.publish import LakeSnapshot
 from daybook.notebook import quality as gate
-from daybook.notebook.aggregate import TOUCHED, CandidateBasis
+from daybook.notebook.aggregate import TOUCHED
+from daybook.notebook.basis import CandidateBasis
+from daybook.notebook.past import read_history
 from daybook.notebook.stale_dates import LANDED_DATES
 from daybook.quality.checks import RuleResult
 from daybook.quality.gates import format_warnings, gate_broken_rules, gate_differences, gate_rejected_share
@@ -64,7 +66,7 @@ def history_of(bench: Bench, table: str, rules: Optional[list[Rule]]) -> list[Ru
     names = [rule.name for rule in (rules_of(table) if rules is None else rules) if rule.history]
     if not names:
         return []
-    found = gate.check_history(bench.engine, valid_tables.DAY, of_today="candidate")
+    found = read_history(bench.engine, [valid_tables.DAY], of_today="candidate").check(valid_tables.DAY)
     return [each for each in found if each.table == table and each.rule in names]
 
 
@@ -72,7 +74,8 @@ def stage_on(bench: Bench) -> Any:
     """Return a stand-in for a stage with the attributes that the gate's checks use."""
     settings = load_settings("local")
     source = load_source(settings.source)
-    return SimpleNamespace(engine=bench.engine, run_date=valid_tables.DAY, settings=settings, source=source, definitions={})
+    day = valid_tables.DAY
+    return SimpleNamespace(engine=bench.engine, run_date=day, until=day, settings=settings, source=source, definitions={})
 
 
 def broken(results: list[RuleResult], rules: list[Rule]) -> set[str]:
@@ -200,7 +203,14 @@ RECONCILED = [  # A wrong figure of a candidate, and the name in the finding.
 ]
 
 
-BASIS = CandidateBasis(snapshot=LakeSnapshot("", {}), notes=[], held=[], definitions={})
+BASIS = CandidateBasis(
+    snapshot=LakeSnapshot("", {}),
+    run_dates=[valid_tables.DAY],
+    notes={},
+    touched_by={valid_tables.DAY: [valid_tables.DAY]},
+    held=[],
+    definitions={},
+)
 
 
 @pytest.fixture(scope="module")
@@ -214,31 +224,31 @@ def reconciled(loaded: Bench) -> Bench:
     for name in ("all_orders", "all_lines"):
         loaded.engine.define(name, definitions[name])
     loaded.load("gold", VALID["gold"])
-    define_sql_cells(stage_on(loaded), "quality", audit=gate.Audit([valid_tables.DAY], BASIS))
+    define_sql_cells(stage_on(loaded), "quality", audit=gate.Audit(BASIS))
     return loaded
 
 
 def reconcile(bench: Bench) -> gate.Audit:
     """Compare the candidates on the bench with silver, by the queries of the notebook."""
-    audit = gate.Audit([valid_tables.DAY], BASIS)
+    audit = gate.Audit(BASIS)
     gate.reconcile(stage_on(bench), audit, "from_candidates", "from_silver")
     return audit
 
 
 def test_valid_candidates_agree_with_silver(reconciled: Bench) -> None:
     reconciled.load("gold", VALID["gold"])
-    figures = reconcile(reconciled).figures
+    (figures,) = reconcile(reconciled).figures.values()
     assert set(figures) == {name for _, _, name in RECONCILED}
-    assert not gate_differences(figures)
+    assert not gate_differences({valid_tables.DAY: figures})
     assert all(left for name, (left, _) in figures.items() if not name.endswith(("returns_amount", "adjustments_amount")))
 
 
 @pytest.mark.parametrize(("table", "wrong", "figure"), RECONCILED, ids=lambda value: value if isinstance(value, str) else "")
 def test_figure_that_differs_from_silver_is_refused(reconciled: Bench, table: str, wrong: dict[str, int], figure: str) -> None:
     reconciled.load("gold", FaultCase(f"gold.{table}", wrong, "", "", ()).apply(VALID["gold"]))
-    figures = reconcile(reconciled).figures
-    result = gate_differences(figures)
+    (figures,) = reconcile(reconciled).figures.values()
+    result = gate_differences({valid_tables.DAY: figures})
     assert [each.finding_id for each in result] == [f"{figure}: agrees with silver"]
     assert not result[0].waivable
     del figures[figure]
-    assert not gate_differences(figures)
+    assert not gate_differences({valid_tables.DAY: figures})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 
 import pytest
@@ -13,6 +14,8 @@ BROKEN = RuleResult("silver.orders", "status is present", 5000, 1200, holds=Fals
 HELD = RuleResult("silver.orders", "order_id is present", 5000, 0)
 WARNED = RuleResult("silver.orders", "nothing is late", 5000, 1, "warning", holds=False)
 WHOLE = RuleResult("orders", "there are rows", 0, 1, holds=False, measured="0, must be at least 1")
+
+DAY = date(2025, 11, 30)
 
 
 def reasons(findings: list[Finding]) -> list[str]:
@@ -56,5 +59,7 @@ def test_reason_of_a_rejected_share_has_its_limit() -> None:
 
 def test_differing_figures_are_refused() -> None:
     agree = {"daily_sales.orders": (7, 7), "daily_sales.net_revenue": (Decimal("1.50"), Decimal("1.5000"))}
-    assert not gate_differences(agree)
-    assert reasons(gate_differences({**agree, "daily_sales.units": (3, 4)})) == ["daily_sales.units: 3 where silver gives 4"]
+    assert not gate_differences({DAY: agree})
+    assert reasons(gate_differences({DAY: {**agree, "daily_sales.units": (3, 4)}})) == [
+        "daily_sales.units: 3 where silver gives 4 on 2025-11-30"
+    ]

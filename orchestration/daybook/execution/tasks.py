@@ -8,7 +8,7 @@ from typing import Optional
 from daybook.engines import DuckDBEngine
 from daybook.errors import SqlError
 from daybook.lake.tables import Lake
-from daybook.notebook.quality import check_history
+from daybook.notebook.past import read_history
 from daybook.quality.gates import format_rule_result
 from daybook.records.archive import Archive, serialize_record
 from daybook.records.failures import first_line
@@ -113,7 +113,8 @@ def find_unusual_days(settings: Settings, published: list[DateOutcome]) -> list[
     for each in sorted(published, key=lambda each: each.run_date):
         audits = [attempt.details for attempt in archive.run(each.run_id).stages if attempt.stage == "quality"]
         try:
-            results = check_history(engine, each.run_date, of_today="gold", past=audits[-1].past if audits else {})
+            past = audits[-1].past if audits else {}
+            results = read_history(engine, [each.run_date], of_today="gold", past=past).check(each.run_date)
         except SqlError as error:
             # A column of the query may have been renamed since. That must not keep the backfill from being closed.
             warning = f"its figures cannot be compared with the days before: {error}"

@@ -215,7 +215,7 @@ class Stage:
         rows: RowCounts = {"in": rows_in, "out": rows_out, "rejected": rejected, "duplicates": duplicates}
         if by_date is not None:
             for day in self.dates:
-                self.results[day].rows = by_date[day]
+                self.results[day].rows = {**dict.fromkeys(rows), **by_date[day]}
             rows = self._total_rows()
         self._end("SUCCEEDED", [], rows)
 

@@ -27,7 +27,7 @@ def apply_approval(
     day
         The business date that the rules and findings are about.
     findings
-        Everything that the gate found.
+        Everything that the gate found about it.
     rules
         The results of all rules that were checked.
     broken

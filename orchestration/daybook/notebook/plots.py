@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 # The first import on a machine builds a font list and logs that, which does not belong in a report.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
@@ -70,25 +70,31 @@ class Plot:
         return self.text
 
 
-def bars_by_day(rows: Pairs, *, day: date, title: str, unit: str) -> Plot:
+def bars_by_day(rows: Pairs, *, day: date, title: str, unit: str, first: Optional[date] = None) -> Plot:
     """Draw a bar per business date of the four weeks before ``day``, with their median; ``day`` stands out.
+
+    For a range of dates all of them stand out, and the four weeks are those before the first.
 
     Parameters
     ----------
     rows
         A DataFrame or a sequence whose rows are a date and a number.
     day
-        The business date.
+        The business date, or the last one of a range.
     title, unit
         The title of the figure, and the unit of its numbers, such as a currency.
+    first
+        The first date of a range.
     """
+    first = first or day
     with mpl.rc_context(_STYLE):
-        figure, axes = _new_figure(title, f"{day:%A}, {day.isoformat()} against the {_DAYS_SHOWN} days before")
+        which = f"{day:%A}, {day.isoformat()}" if first == day else _format_span(first, day)
+        figure, axes = _new_figure(title, f"{which} against the {_DAYS_SHOWN} days before")
         pairs = _read_pairs(rows)
         days: Any = [each.date() if isinstance(each, datetime) else each for each, _ in pairs]
         values = [float(value) for _, value in pairs]
-        axes.bar(days, values, width=0.75, color=[_ACCENT_COLOR if each == day else _MUTED_COLOR for each in days])
-        before = [value for each, value in zip(days, values) if each != day]
+        axes.bar(days, values, width=0.75, color=[_ACCENT_COLOR if each >= first else _MUTED_COLOR for each in days])
+        before = [value for each, value in zip(days, values) if each < first]
         if before:
             median = statistics.median(before)
             axes.axhline(median, color=_TEXT_COLOR, linewidth=0.8, linestyle=(0, (4, 3)))
@@ -96,15 +102,15 @@ def bars_by_day(rows: Pairs, *, day: date, title: str, unit: str) -> Plot:
                 f"median {median:,.0f}", (1.005, median), xycoords=axes.get_yaxis_transform(), va="center", fontsize=8.5
             )
         # The same four weeks on the page of every date, so that a date without a run leaves a gap.
-        axes.set_xlim(date2num(day) - _DAYS_SHOWN - 0.6, date2num(day) + 0.6)
-        locator = DayLocator(interval=4)
+        axes.set_xlim(date2num(first) - _DAYS_SHOWN - 0.6, date2num(day) + 0.6)
+        locator = DayLocator(interval=4 * (1 + (day - first).days // _DAYS_SHOWN))
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=True))
         _format_axis(axes, "y", unit)
         return Plot(figure, f"{title} up to {day.isoformat()}")
 
 
-def ranking(rows: Pairs, *, day: date, title: str, unit: str, accent: bool = False) -> Plot:
+def ranking(rows: Pairs, *, day: date, title: str, unit: str, accent: bool = False, first: Optional[date] = None) -> Plot:
     """Draw a horizontal bar per row, in their order from the top, with its value at its end.
 
     Parameters
@@ -112,15 +118,18 @@ def ranking(rows: Pairs, *, day: date, title: str, unit: str, accent: bool = Fal
     rows
         A DataFrame or a sequence whose rows are a name and a number.
     day
-        The business date.
+        The business date, or the last one of a range.
     title, unit
         The title of the figure, and the unit of its numbers, such as ``rows``.
     accent
         Draw the bars in the colour of what needs attention.
+    first
+        The first date of a range.
     """
     pairs = _read_pairs(rows)
     with mpl.rc_context(_STYLE):
-        figure, axes = _new_figure(title, day.isoformat(), height=0.6 + 0.28 * max(len(pairs), 3))
+        shown = _format_span(first or day, day)
+        figure, axes = _new_figure(title, shown, height=0.6 + 0.28 * max(len(pairs), 3))
         values = [float(value) for _, value in pairs][::-1]
         color = _ACCENT_COLOR if accent else _MUTED_COLOR
         axes.barh([_escape_dollars(name) for name, _ in pairs][::-1], values, height=0.7, color=color)
@@ -130,7 +139,11 @@ def ranking(rows: Pairs, *, day: date, title: str, unit: str, accent: bool = Fal
         _format_axis(axes, "x", unit)
         if all(isinstance(value, int) for _, value in pairs):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        return Plot(figure, f"{title} on {day.isoformat()}")
+        return Plot(figure, f"{title} on {shown}")
+
+
+def _format_span(first: date, last: date) -> str:
+    return last.isoformat() if first == last else f"{first.isoformat()} to {last.isoformat()}"
 
 
 def _read_pairs(rows: Pairs) -> list[tuple[Any, Any]]:

@@ -2,50 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
-from itertools import groupby
-from operator import itemgetter
+from datetime import date, datetime
+from functools import partial
 from typing import Optional
 
 from daybook.contracts import LAYERS, Table, load_tables
-from daybook.contracts.model import RobustZScore
-from daybook.engines import DuckDBEngine
+from daybook.contracts.canonical import business_date_column
+from daybook.contracts.columns import find_column
+from daybook.engines import Query
 from daybook.errors import NotebookError, StageError
-from daybook.notebook.aggregate import TOUCHED, CandidateBasis, pin_tables, read_touched_dates
+from daybook.notebook.aggregate import TOUCHED, count_rows, pin_tables, read_basis
+from daybook.notebook.basis import CandidateBasis
 from daybook.notebook.context import Stage
 from daybook.notebook.display import FactList, Listing
-from daybook.notebook.gate import apply_approval, format_rules
+from daybook.notebook.gate import format_rules
+from daybook.notebook.past import History, list_history_rules, read_history
 from daybook.notebook.publishing import publish_candidates
-from daybook.notebook.stale_dates import dates_table, hold_dates
-from daybook.quality.anomaly import AnomalyScore, robust_z_score
-from daybook.quality.checks import RuleResult, check_contract
-from daybook.quality.gates import format_warnings, gate_broken_rules, gate_differences
-from daybook.quality.rules import Rule, table_rules
+from daybook.notebook.refusals import refuse_dates
+from daybook.notebook.stale_dates import dates_table
+from daybook.quality.checks import RuleResult, check_contract, check_contract_by_date
+from daybook.quality.gates import Finding, format_warnings, gate_broken_rules, gate_differences
 
 
 @dataclass
 class Audit:
-    """What the checks of the candidates of ``dates`` have found."""
+    """What the checks of a run's candidates have found."""
 
-    dates: list[date]
     basis: CandidateBasis
-    rules: list[RuleResult] = field(default_factory=list)
-    figures: dict[str, tuple[object, object]] = field(default_factory=dict)
-    """Pairs of figures that must be equal: of the candidates, and from silver."""
-    notes: list[str] = field(default_factory=list)
-    """Warnings of the notebook's own checks."""
+    rules: dict[date, list[RuleResult]] = field(default_factory=dict)
+    """By run date, the results of its rules."""
+    history: Optional[History] = None
+    """The figures to compare with their past; None if that is checked later."""
+    figures: dict[date, dict[str, tuple[object, object]]] = field(default_factory=dict)
+    """By date, pairs of figures that must be equal: of the candidates, and from silver."""
+    notes: dict[date, list[str]] = field(default_factory=dict)
+    """By run date, warnings of the notebook's own checks."""
+
+    @property
+    def dates(self) -> list[date]:
+        """The dates of the candidates."""
+        return self.basis.dates
+
+    def note(self, day: date, text: str) -> None:
+        """Publish a run date with a warning. A date that does not continue is ignored."""
+        day = day.date() if isinstance(day, datetime) else day
+        if day in self.basis.run_dates:
+            self.notes.setdefault(day, []).append(text)
+
+    def results(self, day: date, refused: Collection[date] = ()) -> list[RuleResult]:
+        """Return the results of a run date, given the refused dates before it."""
+        return [*self.rules.get(day, ()), *self._check_history(day, refused)]
+
+    def _check_history(self, day: date, refused: Collection[date]) -> list[RuleResult]:
+        """Compare the figures of a run date with their past, in which the run dates before it are published."""
+        if self.history is None:
+            return []
+        replaced = {
+            each
+            for each, touched_by in self.basis.touched_by.items()
+            if each < day and each not in refused and any(other < day and other not in refused for other in touched_by)
+        }
+        if self.basis.run_dates[0] < day:
+            replaced.update(self.basis.shared)
+        return self.history.check(day, replaced)
+
+    def warnings_of(self, day: date) -> list[str]:
+        """Return what a run date is published with as a warning."""
+        return [*format_warnings(self.results(day)), *self.notes.get(day, ())]
 
     @property
     def warnings(self) -> list[str]:
-        """What is published with a warning."""
-        return [*format_warnings(self.rules), *self.notes]
+        """What is published with a warning; for a range, with the date."""
+        found = {day: self.warnings_of(day) for day in self.basis.run_dates}
+        if len(found) == 1:
+            return next(iter(found.values()))
+        return [f"{day}: {text}" for day, texts in found.items() for text in texts]
 
     @property
     def broken(self) -> Listing:
-        """A row per rule that does not hold."""
-        return format_rules(self.rules)
+        """A row per rule that does not hold; for a range, with the date."""
+        found = {day: format_rules(self.results(day)) for day in self.basis.run_dates}
+        first = next(iter(found.values()))
+        if len(found) == 1:
+            return first
+        rows = [(day, *row) for day, listing in found.items() for row in listing.rows]
+        return Listing(["business date", *first.columns], rows, percent=first.percent)
 
     @property
     def shared_definitions(self) -> FactList:
@@ -59,54 +102,94 @@ def open_audit(stage: Stage) -> Audit:
     From here on the stage reads the candidates, and silver as it was when they were computed: what other dates merge in the
     meantime makes no difference. Raises ``StageError`` if the candidates are absent or incomplete.
     """
-    dates, basis = read_touched_dates(stage)
+    basis = read_basis(stage)
     if set(basis.candidates) != {f"candidate.{each.name}" for each in load_tables("gold").values()}:
         raise StageError(f"The candidates of {stage.day} are not complete; run 4_aggregate for that date first.")
     pin_tables(stage, {**basis.snapshot.versions, **basis.candidates})
-    stage.engine.register(TOUCHED, dates_table(dates))
+    stage.engine.register(TOUCHED, dates_table(basis.dates))
     for name, sql in basis.definitions.items():
         stage.define(name, sql)
-    return Audit(dates, basis)
+    return Audit(basis)
 
 
 def check_contracts(stage: Stage, audit: Audit) -> Listing:
-    """Check every candidate against its contract; return a row per gold table."""
+    """Check every candidate against its contract; return a row per gold table.
+
+    Each run date is checked by the dates that it touched, and by the tables without dates as they are after the last one.
+    """
     rows = []
+    touched = {day: audit.basis.touched(day) for day in stage.dates}
     for contract in load_tables("gold").values():
-        found = check_contract(
-            stage.engine, f"candidate.{contract.name}", contract, run_date=stage.run_date, known=_candidate_table
-        )
-        audit.rules += found
-        if found:
-            rows.append((contract.full_name, found[0].checked, len(found), sum(1 for each in found if each.failing)))
+        found = _check_candidate(stage, audit, contract, touched)
+        for day, results in found.items():
+            audit.rules.setdefault(day, []).extend(results)
+        every = [each for results in found.values() for each in results]
+        if every:
+            (count,) = stage.engine.fetch_row(f"SELECT count(*) FROM candidate.{contract.name}")
+            broken = {each.rule for each in every if each.failing}
+            rows.append((contract.full_name, count, len({each.rule for each in every}), len(broken)))
     return Listing(["table", "rows", "rules", "broken rules"], rows)
 
 
+def _check_candidate(
+    stage: Stage, audit: Audit, contract: Table, touched: Mapping[date, Sequence[date]]
+) -> dict[date, list[RuleResult]]:
+    """Check the candidate of a table for run dates that have touched these dates."""
+    candidate = f"candidate.{contract.name}"
+    if contract.date_column and audit.basis.run_dates != list(touched)[:1]:
+        return check_contract_by_date(stage.engine, candidate, contract, touched, known=_candidate_table)
+    results = check_contract(stage.engine, candidate, contract, run_date=audit.basis.run_dates[-1], known=_candidate_table)
+    return dict.fromkeys(touched, results)
+
+
 def reconcile(stage: Stage, audit: Audit, candidate: str, silver: str) -> Listing:
-    """Require that two queries give the same figures, with no tolerance; return a row per figure.
+    """Require that two queries give the same figures of each date, with no tolerance; return a row per figure.
 
     Parameters
     ----------
     stage
         The open stage.
     audit
-        Gets the pairs of figures. A pair that differs stops the stage, and no approval lets it pass.
+        Gets the pairs of figures. A pair that differs rejects a run date that touched its date. No approval lets it pass.
     candidate, silver
-        Names of queries with one row each and the same columns: a column per figure.
+        Names of queries with a row per date and the same columns: the date, and a column per figure.
     """
     left, right = (stage.engine.query(f"SELECT * FROM {name}") for name in (candidate, silver))
     if left.columns != right.columns:
         only = ", ".join(sorted(set(left.columns) ^ set(right.columns))) or "sorted differently"
         raise NotebookError(f"{candidate} and {silver} have different columns ({only}); name each figure in both.")
-    (ours,), (theirs,) = left.fetchall(), right.fetchall()
-    figures = dict(zip(left.columns, zip(ours, theirs)))
-    audit.figures.update(figures)
-    rows = [(name, mine, other, "yes" if mine == other else "NO") for name, (mine, other) in figures.items()]
+    when = find_column(left.columns, business_date_column())
+    if when is None:
+        raise NotebookError(f"{candidate} has no column {business_date_column()}; select a row per date, with the date.")
+    place = left.columns.index(when)
+    names = [name for name in left.columns if name != when]
+
+    def read(query: Query) -> dict[date, tuple[object, ...]]:
+        rows = query.fetchall()
+        found = {row[place]: (*row[:place], *row[place + 1 :]) for row in rows}
+        if len(found) < len(rows):
+            raise NotebookError(f"{candidate} or {silver} has several rows of a date; group each by {when}.")
+        return found
+
+    ours, theirs = read(left), read(right)
+    nothing = (None,) * len(names)
+    for day in sorted({*ours, *theirs}, key=str):
+        both = zip(ours.get(day, nothing), theirs.get(day, nothing))
+        audit.figures.setdefault(day, {}).update(zip(names, both))
+    rows = []
+    for name in names:
+        pairs = [audit.figures[day][name] for day in {*ours, *theirs}]
+        wrong = [day for day in audit.figures if audit.figures[day][name][0] != audit.figures[day][name][1]]
+        totals = (sum(each or 0 for each in side) for side in zip(*pairs)) if pairs else (0, 0)
+        rows.append((name, *totals, f"NO: {', '.join(map(str, wrong))}" if wrong else "yes"))
     return Listing(["figure", "candidate", "from silver", "agrees"], rows)
 
 
 def check_past(stage: Stage, audit: Audit, past: Mapping[str, str]) -> Listing:
     """Compare the figures that contracts watch (``robustZScore``) with those of the days before; return a row per figure.
+
+    Each date of a range is compared with the past that it would have one date after the other: published days, and the
+    candidates of the dates before it.
 
     Parameters
     ----------
@@ -125,107 +208,68 @@ def check_past(stage: Stage, audit: Audit, past: Mapping[str, str]) -> Listing:
     for table, name in past.items():
         if not {each.split(".")[0] for each in stage.engine.referenced_tables(sql[table])} <= set(LAYERS):
             raise NotebookError(f"{name} gives the past of {table}, so it may read only tables of silver and gold; change it.")
-    results: list[tuple[Optional[int], str, str]]
-    if stage.part_of is None:
-        found = check_history(stage.engine, stage.run_date, of_today="candidate", past=sql)
-        audit.rules += found
-        results = [(each.checked, each.measured or "too few days", "yes" if each.holds else "NO") for each in found]
-    else:
+    watched = [
+        (f"{contract.full_name}.{column}", settings.maximum, "stops the day" if rule.severity == "error" else "is a warning")
+        for contract, rule, column, settings in list_history_rules()
+    ]
+    beyond = ["threshold", "beyond the threshold"]
+    if stage.part_of is not None:
         # The past of a backfill's dates is complete only once all are published; `summarize_backfill` checks them then.
-        stage.details["past"] = sql
-        results = [(None, f"once {stage.part_of} has published all its dates", "") for _ in _history_rules()]
+        for day in stage.dates:
+            stage.results[day].details["past"] = sql
+        later = f"once {stage.part_of} has published all its dates"
+        return Listing(
+            ["figure", "days", "measured", "holds", *beyond], [(name, None, later, "", *rest) for name, *rest in watched]
+        )
+    audit.history = read_history(stage.engine, stage.dates, of_today="candidate", past=sql)
+    found = [audit.results(day)[len(audit.rules.get(day, ())) :] for day in stage.dates]
+    if stage.is_range:
+        unusual = [sum(not each.holds for each in results) for results in zip(*found)]
+        return Listing(
+            ["figure", "dates", "unusual dates", *beyond],
+            [(name, len(found), count, *rest) for (name, *rest), count in zip(watched, unusual)],
+        )
     return Listing(
-        ["figure", "days", "measured", "holds", "threshold", "beyond the threshold"],
+        ["figure", "days", "measured", "holds", *beyond],
         [
-            (
-                f"{contract.full_name}.{column}",
-                *result,
-                settings.maximum,
-                "stops the day" if rule.severity == "error" else "is a warning",
-            )
-            for (contract, rule, column, settings), result in zip(_history_rules(), results)
+            (name, each.checked, each.measured or "too few days", "yes" if each.holds else "NO", *rest)
+            for (name, *rest), each in zip(watched, found[0])
         ],
     )
 
 
 def publish(stage: Stage, audit: Audit) -> None:
-    """Publish the candidates, one atomic commit per table, if no check failed; end the stage."""
+    """Publish the candidates of the dates in which no check failed, one atomic commit per table; end the stage."""
     if not audit.figures:
         raise NotebookError("No cell compares the candidates with silver; add a cell that calls quality.reconcile.")
-    stage.warnings[:] = audit.warnings
-    checked = sum(each.checked for each in audit.rules if each.rule.endswith("is unique"))
-    reasons = apply_approval(
-        stage, stage.run_date, gate_broken_rules(audit.rules) + gate_differences(audit.figures), audit.rules
-    )
-    if reasons:
-        hold_dates(stage, [stage.run_date])
-        stage.reject(reasons, rows_in=checked)
+    basis = audit.basis
+    rows: dict[date, int] = dict.fromkeys(basis.run_dates, 0)
+    for contract in load_tables("gold").values():
+        for day, count in count_rows(stage, f"candidate.{contract.name}", basis).items():
+            rows[day] += count
+    refused = refuse_dates(stage, basis, partial(_find_findings, stage, audit), rows)
+    if not stage.dates:
         return
-    publish_candidates(stage, audit.dates, audit.basis)
-    stage.succeed(rows_in=checked, rows_out=checked)
+    publish_candidates(stage, basis.leave_out(refused))
+    stage.succeed(by_date={day: {"in": rows[day], "out": rows[day]} for day in stage.dates})
+
+
+def _find_findings(
+    stage: Stage, audit: Audit, day: date, touched: Sequence[date], refused: Collection[date]
+) -> tuple[list[Finding], list[RuleResult]]:
+    """Return what is against publishing these dates, which a run date has touched, and the results of all rules."""
+    if len(touched) < len(audit.basis.touched(day)) and day in touched:
+        # The rows of a refused date before it are left out, so they cannot break a rule of this date.
+        found = [_check_candidate(stage, audit, each, {day: touched}) for each in load_tables("gold").values()]
+        audit.rules[day] = [each for results in found for each in results[day]]
+    rules = audit.results(day, refused)
+    stage.results[day].warnings[:] = [*format_warnings(rules), *audit.notes.get(day, ())]
+    known = {*audit.dates}
+    # A date of the candidates that no run date has touched is wrong for all of them.
+    figures = {each: pairs for each, pairs in audit.figures.items() if each in touched or each not in known}
+    return gate_broken_rules(rules) + gate_differences(figures), rules
 
 
 def _candidate_table(table: str) -> str:
     """Return where a foreign key of a gold table is looked up: the other table is published together with this one."""
     return f"candidate.{table.split('.')[1]}"
-
-
-def _history_rules() -> list[tuple[Table, Rule, str, RobustZScore]]:
-    """Return the rules of gold on the past of a figure, each with the figure's column and its settings."""
-    return [
-        (contract, rule, *rule.history)
-        for contract in load_tables("gold").values()
-        for rule in table_rules(contract)
-        if rule.history
-    ]
-
-
-def check_history(engine: DuckDBEngine, day: date, *, of_today: str, past: Mapping[str, str] = {}) -> list[RuleResult]:
-    """Check the contracts' rules on the past of figures (``robustZScore``) for one date.
-
-    Parameters
-    ----------
-    engine
-        The engine that reads the tables.
-    day
-        The business date.
-    of_today
-        The layer that has the figures of ``day``: ``candidate`` or ``gold``.
-    past
-        SQL that gives the days before, by the table's name; the published table if absent.
-
-    Returns
-    -------
-    list of RuleResult
-        One per rule. ``checked`` is the number of days compared.
-    """
-    results = []
-    for contract, rules in groupby(_history_rules(), key=itemgetter(0)):
-        watched = [each[1:] for each in rules]
-        when = contract.date_column
-        columns = ", ".join([when, *(column for _, column, _ in watched)])
-        first = day - timedelta(days=max(settings.days for _, _, settings in watched))
-        rows = engine.rows(
-            f"SELECT {columns} FROM (\n{past.get(contract.full_name, f'SELECT * FROM {contract.full_name}')}\n) AS past "
-            f"WHERE {when} < DATE '{day}' AND {when} >= DATE '{first}' "
-            f"UNION ALL SELECT {columns} FROM {of_today}.{contract.name} WHERE {when} = DATE '{day}'"
-        )
-        for number, (rule, _, settings) in enumerate(watched, start=1):
-            since = day - timedelta(days=settings.days)
-            figures = {row[0]: float(row[number]) for row in rows if row[number] is not None and row[0] >= since}
-            value = figures.pop(day, 0.0)
-            score = robust_z_score(figures, day, value)
-            holds = score is None or abs(score.z_score) <= settings.maximum
-            measured = "" if score is None else _format_score(day, value, score, settings.maximum)
-            results.append(
-                RuleResult(contract.full_name, rule.name, len(figures), int(not holds), rule.severity, holds, measured)
-            )
-    return results
-
-
-def _format_score(day: date, value: float, score: AnomalyScore, maximum: float) -> str:
-    direction = "above" if score.z_score > 0 else "below"
-    return (
-        f"{value:,.2f} is {direction} the {score.expected:,.2f} that {day:%A}s of the last {score.days} days let "
-        f"expect (robust z-score {score.z_score:+.1f}, usual is up to {maximum:g})"
-    )

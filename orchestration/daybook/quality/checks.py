@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -326,6 +326,91 @@ def check_contract(
         run_date=run_date,
     )
     return results
+
+
+def check_contract_by_date(
+    engine: DuckDBEngine,
+    relation: str,
+    table: Table,
+    dates: Mapping[date, Sequence[date]],
+    *,
+    known: Callable[[str], str] = str,
+) -> dict[date, list[RuleResult]]:
+    """Check candidate rows of a table with dates; return the results by run date.
+
+    Parameters
+    ----------
+    engine
+        Engine that runs the SQL.
+    relation
+        The candidates of all run dates.
+    table
+        The contract. Its rows are partitioned by date.
+    dates
+        By run date, the dates whose rows are checked for it.
+    known
+        See ``table_rules``.
+
+    Returns
+    -------
+    dict
+        For each run date, what ``check_contract`` returns for its rows.
+    """
+    found = _find_satisfied_dates(engine, relation, table, dates, known)
+    for day, mine in dates.items():
+        if day not in found:
+            listed = ", ".join(f"DATE '{each}'" for each in mine) or "NULL"
+            engine.create_view("of_dates.checked", _rows_of_dates_sql(table, relation, listed))
+            found[day] = check_contract(engine, "of_dates.checked", table, run_date=day, known=known)
+    return found
+
+
+def _find_satisfied_dates(
+    engine: DuckDBEngine, relation: str, table: Table, dates: Mapping[date, Sequence[date]], known: Callable[[str], str]
+) -> dict[date, list[RuleResult]]:
+    """Return the results of the run dates whose rows satisfy every rule, computed for all of them at once."""
+    rules = [rule for rule in table_rules(table, known) if rule.history is None]
+    pairs = [(day, each) for day, mine in dates.items() for each in mine]
+    columns = {"run_date": [day for day, _ in pairs], "day": [each for _, each in pairs]}
+    engine.register("of_dates.pairs", pa.table({name: pa.array(days, pa.date32()) for name, days in columns.items()}))
+    mine_sql = _rows_of_dates_sql(table, relation, "SELECT day FROM of_dates.pairs AS p WHERE p.run_date = r.run_date")
+    numbers = [f"(SELECT count(*) FROM ({mine_sql}))"]
+    for rule in rules:
+        if rule.value:
+            number = rule.value.replace("${object}", f"({mine_sql})").replace("DATE '${run_date}'", "r.run_date")
+            numbers.append(number.replace("'${run_date}'", "CAST(r.run_date AS VARCHAR)"))
+    try:
+        if any(engine.fetch_row(counting_sql(relation, [rule for rule in rules if not rule.value]))[1:]):
+            return {}
+        rows = engine.rows(f"SELECT r.run_date, {', '.join(numbers)} FROM (SELECT DISTINCT run_date FROM of_dates.pairs) AS r")
+    except SqlError:
+        # A rule raises on a value, or its query cannot be computed for several dates at once: check each date by itself.
+        return {}
+    found = {}
+    for day, checked, *values in rows:
+        measured = iter(values)
+        results = [(rule, next(measured) if rule.value else 0) for rule in rules]
+        if all(_is_satisfied(rule, number, checked) and not (rule.failing and number) for rule, number in results):
+            found[day] = [
+                RuleResult(
+                    table.full_name,
+                    rule.name,
+                    checked,
+                    0,
+                    rule.severity,
+                    measured=_format_measured(rule, number),
+                    waivable=rule.waivable,
+                    sql=rule.sql,
+                )
+                for rule, number in results
+            ]
+    return found
+
+
+def _rows_of_dates_sql(table: Table, relation: str, dates: str) -> str:
+    """Return SQL for the rows of these dates; rows without a date are rows of every date."""
+    column = quote(str(table.date_column))
+    return f"SELECT * FROM {relation} WHERE {column} IN ({dates}) OR {column} IS NULL"
 
 
 def reasons_sql(rules: Sequence[Optional[Rule]]) -> str:

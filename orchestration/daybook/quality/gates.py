@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from daybook.quality.checks import RuleResult
@@ -36,13 +38,15 @@ def gate_rejected_share(entity: str, landed: int, rejected: int, *, most: float,
     return [Finding(f"{entity}: rejected share", text)]
 
 
-def gate_differences(pairs: dict[str, tuple[Any, Any]]) -> list[Finding]:
-    """Reject figures that differ: name -> (gold, computed from silver)."""
-    return [
-        Finding(f"{name}: agrees with silver", f"{name}: {left} where silver gives {right}", waivable=False)
-        for name, (left, right) in pairs.items()
-        if left != right
-    ]
+def gate_differences(figures: Mapping[date, Mapping[str, tuple[Any, Any]]]) -> list[Finding]:
+    """Reject figures that differ: date -> name -> (gold, computed from silver)."""
+    differing: dict[str, list[str]] = {}
+    for day, pairs in figures.items():
+        for name, (left, right) in pairs.items():
+            if left != right:
+                differing.setdefault(name, []).append(f"{left} where silver gives {right} on {day}")
+    texts = {name: f"{name}: {', '.join(found)}" for name, found in differing.items()}
+    return [Finding(f"{name}: agrees with silver", text, waivable=False) for name, text in texts.items()]
 
 
 def format_rule_result(result: RuleResult) -> str:

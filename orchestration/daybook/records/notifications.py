@@ -54,6 +54,7 @@ def run_message(
     caught: Optional[Mapping[str, Any]],
     archive: Archive,
     execution: str,
+    rejected: Optional[tuple[str, str]] = None,
 ) -> Notification:
     """Return the message on a run: its outcome, the stage and cell, what to do, and where to look.
 
@@ -75,6 +76,8 @@ def run_message(
         The archive with the run's records.
     execution
         ARN of the state machine's execution; empty if there is none.
+    rejected
+        The run and the date that commands on a rejected date of a range name.
     """
     stage = failed.stage if failed else _failed_stage(caught)
     where = f" in {stage}" if stage else ""
@@ -82,7 +85,8 @@ def run_message(
     if failed and failed.failure and failed.failure.source:
         lines.append(f"Cell {failed.failure.cell} begins: {failed.failure.source}")
     lines += _truncate_lines(news)
-    commands = _suggest_commands(options, run_id, str(run_date), outcome)
+    named = rejected if rejected and outcome == "REJECTED" else (run_id, str(run_date))
+    commands = _suggest_commands(options, *named, outcome)
     if commands:
         lines += ["", "What to do:", *(f"  {each}" for each in commands)]
     lines += ["", "Where to look:", *(f"  {each}" for each in _list_links(archive, run_id, failed, caught, execution))]
