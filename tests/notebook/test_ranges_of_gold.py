@@ -86,7 +86,7 @@ CUTS = ([DAYS], [DAYS[:1], DAYS[1:]], [DAYS[:2], DAYS[2:]], [DAYS[1:], DAYS[:1]]
 @pytest.mark.slow
 @pytest.mark.parametrize("returns_count_on", ["order_date", "return_date"])
 @settings(
-    max_examples=5,
+    max_examples=4,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
 )
