@@ -201,6 +201,12 @@ def test_missing_file_fails_its_date_only() -> None:
         assert together.records[DAYS[1]]["failure"]["exception"] == "MissingFileError"
 
 
+def test_last_date_that_is_skipped_ends_a_range_with_a_failed_date() -> None:
+    with two_shops([Delivery(DAYS[0]), Delivery(DAYS[1]), Delivery(DAYS[2], absent=["payments"])]) as (together, _):
+        together.run(DAYS)
+        assert [each["outcome"] for each in together.records.values()] == ["SKIPPED", "SKIPPED", "FAILED"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("faults", [3, 4])
 def test_fault_of_a_date_is_tried_four_times(monkeypatch: pytest.MonkeyPatch, faults: int) -> None:
