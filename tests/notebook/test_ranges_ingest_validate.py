@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daybook.engines import DuckDBEngine
@@ -164,6 +164,7 @@ def run_both(together: Shop, alone: Shop, days: Sequence[date] = DAYS) -> None:
 
 
 @pytest.mark.slow
+@settings(max_examples=10, deadline=None)
 @given(st.tuples(*map(deliveries, DAYS)))
 def test_range_gives_what_its_dates_give(delivered: tuple[Delivery, ...]) -> None:
     with two_shops(delivered) as (together, alone):
