@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daybook.engines import DuckDBEngine
@@ -164,6 +164,7 @@ def run_both(together: Shop, alone: Shop, days: Sequence[date] = DAYS) -> None:
 
 
 @pytest.mark.slow
+@settings(max_examples=10, deadline=None)
 @given(st.tuples(*map(deliveries, DAYS)))
 def test_range_gives_what_its_dates_give(delivered: tuple[Delivery, ...]) -> None:
     with two_shops(delivered) as (together, alone):
@@ -199,6 +200,12 @@ def test_missing_file_fails_its_date_only() -> None:
     with two_shops([MIXED[0], Delivery(DAYS[1], absent=["orders"]), MIXED[2]]) as (together, alone):
         run_both(together, alone)
         assert together.records[DAYS[1]]["failure"]["exception"] == "MissingFileError"
+
+
+def test_last_date_that_is_skipped_ends_a_range_with_a_failed_date() -> None:
+    with two_shops([Delivery(DAYS[0]), Delivery(DAYS[1]), Delivery(DAYS[2], absent=["payments"])]) as (together, _):
+        together.run(DAYS)
+        assert [each["outcome"] for each in together.records.values()] == ["SKIPPED", "SKIPPED", "FAILED"]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Callable
 
-from daybook.errors import is_permanent
+from daybook.errors import DatesFailedError, is_permanent
 from daybook.notebook.context import Stage
 
 _TRIES = 4
@@ -49,6 +49,9 @@ def for_each_group(
             try:
                 work(days)
                 break
+            except DatesFailedError:
+                # The work has ended the last date that continued.
+                raise
             except Exception as error:  # noqa: BLE001 (whatever the fault of a date is, the others continue)
                 if number == _TRIES - 1 or is_permanent(type(error).__name__):
                     for day in days:
