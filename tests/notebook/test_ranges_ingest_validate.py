@@ -231,7 +231,9 @@ def test_release_applies_to_its_date_only() -> None:
             engine = DuckDBEngine(Lake(str(shop.place / "lake"), run_id="daily-2025-11-28-2"), "UTC")
             digest = digest_sql(list_landed_columns(engine, "bronze.order_items"))
             file = f"order_items/{DAYS[0]}/order_items.csv"
-            ((text,),) = engine.rows(f"SELECT {digest} FROM bronze.order_items WHERE _source_file = '{file}' AND _row_number = 2")
+            ((text,),) = engine.rows(
+                f"SELECT {digest} FROM bronze.order_items WHERE _source_file = '{file}' AND _row_number = 2"
+            )
             release = Release("order_items", file, 2, text, {"quantity": "3"}, (), "a steward", "a typing error", "2025-12-01")
             write_releases(engine, engine.lake, DAYS[0], [release])
         run_both(together, alone)
