@@ -35,7 +35,9 @@ CELLS = {
         """%%sql silver.shipments
 SELECT shipment_id, order_id, carrier, recipient_key, weight_kg, version_at, landed_on
 FROM mapped.shipments
-QUALIFY row_number() OVER (PARTITION BY shipment_id ORDER BY version_at DESC, _source_file DESC, _row_number DESC) = 1""",
+QUALIFY row_number() OVER (
+  PARTITION BY landed_on, shipment_id ORDER BY version_at DESC, _source_file DESC, _row_number DESC
+) = 1""",
     ),
     "aggregate": (
         "aggregate.write_candidates(",
