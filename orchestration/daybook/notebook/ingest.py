@@ -181,7 +181,7 @@ def _reuse_bronze(stage: Stage, name: str, landed: LandedEntity, files: list[str
 
 def _list_bronze_files(stage: Stage, name: str) -> list[str]:
     """Return the landing files whose rows bronze has for the date."""
-    if not stage.lake.exists(f"bronze.{name}"):
+    if stage.run_date not in stage.lake.run_dates(f"bronze.{name}"):
         return []
     rows = stage.raw_engine.rows(
         f"SELECT DISTINCT _source_file FROM bronze.{name} WHERE run_date = DATE '{stage.day}' ORDER BY 1"
