@@ -83,6 +83,16 @@ def _growth(result: Result) -> Optional[float]:
     return seconds[1000] / seconds[10] if {10, 1000} <= seconds.keys() else None
 
 
+def _live_files(result: Result) -> Optional[float]:
+    return next((float(each["files"]) for each in result["points"] if each["days"] == 1000), None)
+
+
+def _reading(result: Result) -> Optional[float]:
+    """Return the largest ratio of all gold tables."""
+    ratios = [each["delta_seconds"] / each["parquet_seconds"] for each in result.get("reading", [])]
+    return max(ratios, default=None)
+
+
 TARGETS = (
     Target("small", "a date within a command ÷ the limit", 6, _ratio("daybook", "limit"), goal=4),
     Target("small", "`daybook run` from the shell ÷ the papermill command", 0.5, _ratio("daybook cold", "papermill command")),
@@ -110,6 +120,8 @@ TARGETS = (
         _full_size_only(_ratio("papermill-pandas", "daybook")), at_least=True,
     ),
     Target("growth", "a day with 1,000 earlier days ÷ one with 10", 1.3, _growth),
+    Target("growth", "live data files of 1,000 days", 1500, _live_files),
+    Target("growth", "a SELECT over all days of a gold table, in a session ÷ one of a Parquet file", 1.5, _reading),
     Target("validation", "a contract's rules ÷ a SELECT of their columns", validation.BOUND, _ratio("rules", "SELECT")),
     Target(
         "comparison", "comparing two versions of a table ÷ a SELECT of their columns", comparison.BOUND,

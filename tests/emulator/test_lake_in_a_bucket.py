@@ -13,7 +13,10 @@ import pytest
 from daybook.engines import DuckDBEngine
 from daybook.errors import DateLockedError, LeaseLostError
 from daybook.execution.development import temporary_copy
+from daybook.lake.compaction import COMPACTION_MIN_FILES
+from daybook.lake.migrate import migrate_table
 from daybook.lake.publish import publish
+from daybook.lake.rewrite import list_tables
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
 from daybook.records.leases import lease_dates, release_dates
@@ -100,6 +103,20 @@ def test_table_in_bucket_is_read_at_recorded_version(aws_account: Account) -> No
     assert engine.rows("SELECT order_id FROM bronze.orders") == [("after",)]
     lake.pin({"bronze.orders": 1})
     assert DuckDBEngine(lake, "UTC").rows("SELECT order_id FROM bronze.orders") == [("before",)]
+
+
+def test_table_in_bucket_is_compacted_and_migrated(aws_account: Account) -> None:
+    lake = Lake(f"s3://{aws_account.new_bucket()}/a folder/lake", run_id="daily-2025-11-01-1")
+    days = [DAY + timedelta(days=number) for number in range(COMPACTION_MIN_FILES)]
+    for day in days:
+        lake.replace_date("bronze.orders", pa.table({"order_id": [str(day)]}), day)
+    assert lake.compact("bronze.orders")
+    (table,) = list_tables(lake.root)
+    assert migrate_table(table, back=True)
+    assert migrate_table(table)
+    assert len(table.open().file_uris()) == 1
+    engine = DuckDBEngine(Lake(lake.root), "UTC")
+    assert engine.rows("SELECT order_id FROM bronze.orders ORDER BY run_date") == [(str(day),) for day in days]
 
 
 def test_spilling_query_reads_bucket(aws_account: Account, tmp_path: Path) -> None:

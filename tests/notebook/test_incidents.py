@@ -57,7 +57,7 @@ def publish_history(lake: Path, shop: Shop, day: str) -> None:
     columns = {item.name: pa.array([row[item.name] for row in rows], item.arrow_type) for item in contract.properties}
     place = Lake(str(lake))
     place.ensure_table(contract)
-    write_deltalake(place.uri("gold.daily_sales"), pa.table(columns), mode="append", partition_by=["order_date"])
+    write_deltalake(place.uri("gold.daily_sales"), pa.table(columns), mode="append")
 
 
 def daily_row(day: date, figures: ExpectedFigures) -> dict[str, Any]:

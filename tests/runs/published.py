@@ -35,4 +35,4 @@ def publish_days(settings: Settings, revenues: dict[date, int], *, orders: int =
     columns = {item.name: pa.array([row[item.name] for row in rows], item.arrow_type) for item in contract.properties}
     lake = Lake(settings.lake)
     lake.ensure_table(contract)
-    write_deltalake(lake.uri("gold.daily_sales"), pa.table(columns), mode="append", partition_by=["order_date"])
+    write_deltalake(lake.uri("gold.daily_sales"), pa.table(columns), mode="append")
