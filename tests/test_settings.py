@@ -15,9 +15,11 @@ import pytest
 
 from daybook.errors import ParamsError, StorageError, UsageError
 from daybook.settings import (
+    DateRange,
     list_environments,
     load_settings,
     looks_secret,
+    parse_date_range,
     parse_run_date,
     read_contents,
     read_yaml,
@@ -440,3 +442,18 @@ def test_name_that_can_leave_its_folder_is_refused(name):
     with pytest.raises(UsageError) as caught:
         require_name(name, "a deployment")
     assert str(caught.value).startswith(f"{name!r} is not the name of a deployment; use only the characters")
+
+
+def test_date_range_is_parsed() -> None:
+    assert parse_date_range("2025-11-30") == DateRange(date(2025, 11, 30), date(2025, 11, 30))
+    dates = parse_date_range("2025-11-29..2025-12-01")
+    assert (len(dates), str(dates)) == (3, "2025-11-29 to 2025-12-01")
+    assert dates.list() == [date(2025, 11, 29), date(2025, 11, 30), date(2025, 12, 1)]
+    assert date(2025, 11, 30) in dates
+    assert date(2025, 12, 2) not in dates
+
+
+@pytest.mark.parametrize("text", ["", "2025-11-30..", "..2025-11-30", "2025-11-30..2025-11-29", "2025-11-01...2025-11-02"])
+def test_other_texts_are_not_date_ranges(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_date_range(text)

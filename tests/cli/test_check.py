@@ -160,9 +160,13 @@ def test_notebook_without_parameters_is_found(edit):
 
 
 def test_missing_parameter_is_found(edit):
-    edit(lambda notebook: _parameters(notebook).update(source='env = "local"\nrun_date = "2025-11-30"\noverrides = {}'))
+    edit(
+        lambda notebook: _parameters(notebook).update(
+            source='env = "local"\nrun_date = "2025-11-30"\nuntil = ""\noverrides = {}'
+        )
+    )
     assert problems(NOTEBOOK) == {
-        NOTEBOOK: ["3_transform.ipynb has no parameter 'run_id'; its parameters are: env, run_date, overrides."]
+        NOTEBOOK: ["3_transform.ipynb has no parameter 'run_id'; its parameters are: env, run_date, until, overrides."]
     }
 
 

@@ -31,6 +31,7 @@ from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
 from daybook.records.models import AttemptRecord, RollbackRecord, RunRecord
 from daybook.settings import Settings, load_settings
+from tests.range_records import build_attempts, build_range_record
 
 RUN = "daily-2025-11-30-1"
 SILVER_ORDERS = {
@@ -479,3 +480,26 @@ def test_failure_to_build_events_is_a_warning(
     assert archive.run(RUN).outcome == "SUCCEEDED"
     (warning,) = [each.getMessage() for each in caplog.records if each.name == "daybook.execution.run_record"]
     assert warning == f"{RUN}: no lineage events were written (KeyError)."
+
+
+# Ranges
+
+
+def test_events_of_a_range_span_its_dates_and_have_their_figures() -> None:
+    dates = {"2025-11-29": "daily-2025-11-29-2", "2025-11-30": "daily-2025-11-30-2"}
+    name = "range-2025-11-29-2025-11-30-1"
+    attempts = build_attempts(name, list(dates), {"2025-11-30": ("validate", "REJECTED")})
+    start, *events, end = build_run_events(build_range_record(name, dates, attempts, env="local"), load_settings("local"))
+    assert {each["run"]["facets"]["nominalTime"]["nominalStartTime"] for each in events} == {"2025-11-29T00:00:00+01:00"}
+    assert {each["run"]["facets"]["nominalTime"]["nominalEndTime"] for each in events} == {"2025-12-01T00:00:00+01:00"}
+    assert "daybook_dates" not in start["run"]["facets"]
+    assert end["run"]["facets"]["daybook_dates"]["dates"] == {
+        "2025-11-29": {"runId": "daily-2025-11-29-2", "outcome": "SUCCEEDED"},
+        "2025-11-30": {"runId": "daily-2025-11-30-2", "outcome": "REJECTED"},
+    }
+    (validated,) = [each for each in events if each["job"]["name"] == "daily.validate" and each["eventType"] == "COMPLETE"]
+    assert validated["run"]["facets"]["daybook_dates"]["dates"]["2025-11-30"] == {
+        "outcome": "REJECTED",
+        "rows": {"in": 10, "out": 9},
+    }
+    assert f"/ranges/{name}/2_validate.attempt-1.ipynb" in validated["job"]["facets"]["sourceCodeLocation"]["url"]

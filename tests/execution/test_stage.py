@@ -49,6 +49,19 @@ def test_unknown_stage_is_refused(home: Path) -> None:
         run_stage("digest", env="local", run_date="2025-11-30", run_id=RUN)
 
 
+@pytest.mark.parametrize(
+    "until, run_id",
+    [
+        ("2025-11-30", "daily-2025-11-01-1"),
+        ("2025-11-29", "range-2025-11-01-2025-11-30-1"),
+        (None, "range-2025-11-01-2025-11-30-1"),
+    ],
+)
+def test_run_of_another_range_is_refused(home: Path, until: Optional[str], run_id: str) -> None:
+    with pytest.raises(UsageError, match="is not a run of 2025-11-01"):
+        run_stage("ingest", env="local", run_date="2025-11-01", until=until, run_id=run_id)
+
+
 def test_run_of_another_date_is_refused(home: Path) -> None:
     with pytest.raises(UsageError, match="is not a run of 2025-11-29"):
         run_stage("ingest", env="local", run_date="2025-11-29", run_id=RUN)

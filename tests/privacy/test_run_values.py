@@ -92,6 +92,32 @@ def test_values_of_other_dates_are_kept(settings: Settings) -> None:
     assert left(settings, "Gesternmann") == "Gesternmann"
 
 
+RANGE = "range-2025-11-29-2025-11-30-1"
+
+
+def test_values_of_all_dates_of_a_range_are_redacted(settings: Settings) -> None:
+    store(settings, "bronze.customers", run_id=RANGE, day=date(2025, 11, 29), last_name="Gesternmann")
+    store(settings, "bronze.customers", run_id=RANGE, last_name="Heutemann")
+    store(settings, "bronze.customers", run_id=RANGE, day=date(2025, 11, 28), last_name="Vorgesternmann")
+    store(settings, "quarantine.customers", run_id=RANGE, day=date(2025, 11, 29), last_name="Quarantäner")
+    redactor = build_redactor(settings, RANGE, stage="transform")
+    assert redactor.redact_text("Gesternmann, Heutemann, Vorgesternmann, Quarantäner") == (
+        "[redacted:last_name], [redacted:last_name], Vorgesternmann, [redacted:last_name]"
+    )
+    assert redactor.is_current()
+    store(settings, "bronze.customers", run_id=RANGE, day=date(2025, 11, 29), last_name="Neumannsen")
+    assert not redactor.is_current()
+
+
+def test_landing_of_all_dates_of_a_range_is_redacted(settings: Settings) -> None:
+    land(settings, "customer_id,first_name,last_name", "C-1,Ada,Landmann")
+    earlier = Path(settings.landing) / "customers" / "2025-11-29" / "customers.csv"
+    earlier.parent.mkdir()
+    earlier.write_text("customer_id,first_name,last_name\nC-2,Eva,Gesternmann\n", encoding="utf-8")
+    redactor = build_redactor(settings, RANGE, stage="ingest")
+    assert redactor.redact_text("Landmann, Gesternmann") == "[redacted:last_name], [redacted:last_name]"
+
+
 def test_values_in_repairs_are_redacted(settings: Settings) -> None:
     repairs = json.dumps({"last_name": "Neumannsen", "city": "Neustadt"})
     store(settings, "quarantine.releases", entity="customers", repairs=repairs, why="asked")

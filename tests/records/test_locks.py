@@ -260,3 +260,17 @@ def test_archive_in_a_bucket_cannot_be_locked_locally() -> None:
     ):
         DateLocks("s3://shop/archive", [DAY])
     assert find_lock_holder("s3://shop/archive", DAY) is None
+
+
+def test_split_off_locks_are_released_with_their_context(tmp_path: Path) -> None:
+    first, second = date(2025, 11, 1), date(2025, 11, 2)
+    with DateLocks(str(tmp_path), [first, second]) as locks:
+        locks.write_holder("range-2025-11-01-2025-11-02-1")
+        with locks.split_off([second]) as part:
+            part.write_holder("daily-2025-11-02-3")
+            assert len(locks.descriptors) == len(part.descriptors) == 1
+            holders = [find_lock_holder(str(tmp_path), day) for day in (first, second)]
+            assert [holder and holder.run_id for holder in holders] == ["range-2025-11-01-2025-11-02-1", "daily-2025-11-02-3"]
+        assert find_lock_holder(str(tmp_path), second) is None
+        assert find_lock_holder(str(tmp_path), first) is not None
+    assert find_lock_holder(str(tmp_path), first) is None

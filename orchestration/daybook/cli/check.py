@@ -110,7 +110,7 @@ def _notebook_problems(path: Path) -> list[str]:
         return [str(error)]
     except nbformat.ValidationError as error:
         return [f"is not a valid notebook ({str(error).splitlines()[0]})"]
-    known = {"env": "local", "run_date": "2025-11-30", "run_id": "", "overrides": {}}
+    known = {"env": "local", "run_date": "2025-11-30", "until": "", "run_id": "", "overrides": {}}
     if path == notebook_path(STAGES[-1]):
         known.update(failure="null", execution="")
     problems = _problems_of(check_parameters)(notebook, path.name, known)

@@ -9,7 +9,7 @@ from daybook.errors import UsageError
 from daybook.records.archive import Archive, parse_timestamp
 from daybook.records.failures import describe_failure
 from daybook.records.models import RunRecord
-from daybook.records.names import STAGES, list_range, range_of
+from daybook.records.names import STAGES, format_dates_input, list_range, range_of
 from daybook.settings import DateRange, Settings
 
 ABORTED = "ABORTED"
@@ -124,8 +124,7 @@ def find_resume_input(archive: Archive, run_id: str, before: Mapping[str, Any]) 
     """
     copied = {key: before[key] for key in _COPIED_FIELDS if key in before}
     point = find_resume_point(archive, run_id, before.get("first_stage"))
-    first, last = range_of(run_id)
-    return {"run_date": first.isoformat(), "until": last.isoformat(), **copied, **point, "run_id": run_id}
+    return {**format_dates_input(*range_of(run_id)), **copied, **point, "run_id": run_id}
 
 
 def find_resume_point(archive: Archive, run_id: str, first_stage: Optional[str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ run_date=2025-11-30/daily-2025-11-30-2/
     started.json                     the date run of that range, with the id of the range
     run.json                         the date's part of the range's record
 outcomes/daily-2025-11-30-1/ingest.json   the last outcome of a stage, for the state machine's Choice
+outcomes/range-2025-11-01-2025-11-30-1/range.json   the outcome of a range and its halves, for the same
 """
 
 from __future__ import annotations

@@ -77,6 +77,11 @@ def range_of(run_id: str) -> tuple[date, date]:
     )
 
 
+def format_dates_input(first: date, last: date) -> dict[str, str]:
+    """Return the dates of a run as the input of the daily machine has them: one date has no ``until``."""
+    return {"run_date": first.isoformat(), **({"until": last.isoformat()} if last > first else {})}
+
+
 def list_range(run_id: str) -> list[date]:
     """Return the business dates of a run, of one date or of a range, oldest first."""
     return list_dates(*range_of(run_id))

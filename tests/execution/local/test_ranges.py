@@ -46,6 +46,8 @@ class Machine:
         monkeypatch.setattr("daybook.execution.attempt.render_notebook", lambda *_, **__: "<p>page</p>")
         monkeypatch.setattr("daybook.execution.run_record.compute_fingerprint", lambda settings: {})
         monkeypatch.setattr("daybook.execution.local.interpreter.SystemClock", FakeClock)
+        # The clock of halves, which can be interrupted, must not wait either.
+        monkeypatch.setattr("daybook.execution.local.interpreter._InterruptibleClock", lambda heartbeat: FakeClock())
         monkeypatch.setattr("daybook.execution.local.runs.GlueJobs", lambda *_: self.job)
 
     def execute(self, path: str, output: str, *, parameters: dict[str, Any], **_: Any) -> None:

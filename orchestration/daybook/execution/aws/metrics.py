@@ -167,7 +167,7 @@ def _reports_freshness(run: RunRecord, calendar: Calendar) -> bool:
         and not run.in_backfill
         and run.outcome in ("SUCCEEDED", "SKIPPED")
         # A manifest can start a date before it is due.
-        and run.run_date >= newest
+        and (run.until or run.run_date) >= newest
     )
 
 

@@ -18,7 +18,7 @@ from daybook.execution.close import close_ended_run, find_resume_input, require_
 from daybook.execution.run_record import close_run
 from daybook.records.archive import Archive, parse_timestamp
 from daybook.records.models import RunRecord
-from daybook.records.names import RunStart, range_of
+from daybook.records.names import RunStart, format_dates_input, range_of
 from daybook.settings import DateRange, Settings
 
 _START_TIMEOUT = timedelta(minutes=10)
@@ -39,8 +39,7 @@ def start_run(executions: Executions, dates: DateRange, allocate: Callable[[], R
         require_dates_free(executions, dates)
         close_lost(executions, [run_id for day in dates.list() for run_id in archive.run_ids(day)])
         start = allocate()
-        asked = {"run_date": dates.first.isoformat(), "until": dates.last.isoformat(), "first_stage": start.first_stage}
-        data = {**build_input(settings), **asked}
+        data = {**build_input(settings), **format_dates_input(dates.first, dates.last), "first_stage": start.first_stage}
         try:
             executions.start("daily", start.run_id, data)
         except NameTakenError:

@@ -26,7 +26,7 @@ from daybook.records.archive import LOST_REASON, Archive
 from daybook.records.failures import first_line
 from daybook.records.locks import DateLocks
 from daybook.records.models import RunRecord
-from daybook.records.names import STAGES, list_dates, list_range, range_of
+from daybook.records.names import STAGES, format_dates_input, list_dates, list_range, range_of
 from daybook.settings import Settings, daybook_home
 
 START_EXECUTION = "arn:aws:states:::states:startExecution.sync:2"
@@ -75,7 +75,7 @@ def run_dates(
     with nullcontext(locks) if locks is not None else DateLocks(archive_folder(settings), list_dates(first, last)) as held:
         held.write_holder(run_id)
         _close_lost_runs(settings, list_dates(first, last), current=run_id)
-        data = {**build_input(settings), "run_date": first.isoformat(), "until": last.isoformat(), "first_stage": first_stage}
+        data = {**build_input(settings), **format_dates_input(first, last), "first_stage": first_stage}
         data.update({"part_of": part_of} if part_of else {})
         data.update({"splits": splits} if splits else {})
         services = _services(settings, run_id, held, heartbeat, half_listener)
