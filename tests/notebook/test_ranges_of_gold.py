@@ -250,7 +250,7 @@ def publish_past(root: str, days: int) -> None:
     columns = {item.name: pa.array([row[item.name] for row in rows], item.arrow_type) for item in contract.properties}
     lake = Lake(root)
     lake.ensure_table(contract)
-    write_deltalake(lake.uri("gold.daily_sales"), pa.table(columns), mode="append", partition_by=["order_date"])
+    write_deltalake(lake.uri("gold.daily_sales"), pa.table(columns), mode="append")
 
 
 def test_past_inside_a_range_is_that_of_single_dates(root: str) -> None:
