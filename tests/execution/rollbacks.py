@@ -16,6 +16,8 @@ from daybook.lake.tables import Lake
 from daybook.notebook.stale_dates import ANY_RUN_DATE, STALE_DATES, hold_dates
 from daybook.records.archive import Archive, current_timestamp
 from daybook.records.models import AttemptRecord, RollbackRecord, RunRecord
+from daybook.records.names import run_number
+from daybook.records.ranges import judge_dates
 from daybook.settings import Settings, load_settings
 from tests.notebook.histories import Landing, Run, moment, read_tables
 
@@ -35,29 +37,37 @@ class RecordedShop:
             shutil.copytree(getattr(self.settings, name), place / name)
         return RecordedShop(place)
 
-    def run(self, landing: Landing, *, until: str = "quality", outcome: Optional[str] = None, hold: bool = False) -> str:
-        """Run a landing, up to a stage, and record the run; return its id. With ``hold``, the last stage holds its dates."""
-        run_id = self.archive.start_run(landing.day, {"env": "local"})
-        run = Run(self.settings.lake, landing, int(run_id.rsplit("-", 1)[1]), gate=False)
+    def run(self, *landings: Landing, until: str = "quality", outcome: Optional[str] = None, hold: bool = False) -> str:
+        """Run the landing of a date, or those of a range, up to a stage, and record the run; return its id.
+
+        With ``hold``, the last stage holds its dates.
+        """
+        first, last = landings[0].day, landings[-1].day
+        is_range = first < last
+        facts = {"env": "local"}
+        run_id = self.archive.start_range(first, last, facts) if is_range else self.archive.start_run(first, facts)
+        run = Run(self.settings.lake, *landings, number=run_number(run_id), gate=False)
         attempts = []
         for stage in ("transform", "aggregate", "quality"):
-            started = current_timestamp()
+            began = current_timestamp()
             run.run_next_stage()
             assert run.last is not None
             if hold and stage == until:
                 hold_dates(run.last, run.last.dates)
             result = run.last.result("SUCCEEDED", [], {})
-            attempts.append(AttemptRecord.model_validate({**result, "started_at": started, "ended_at": current_timestamp()}))
+            attempts.append(AttemptRecord.model_validate({**result, "started_at": began, "ended_at": current_timestamp()}))
             if stage == until:
                 break
         ended = outcome or ("SUCCEEDED" if until == "quality" else "FAILED")
+        started = self.archive.started(run_id)
         record = RunRecord(
             run_id=run_id,
-            run_date=landing.day,
+            run_date=first,
             outcome=ended,
-            started_at=self.archive.started(run_id).started_at,
+            started_at=started.started_at,
             ended_at=current_timestamp(),
             stages=attempts,
+            **({"until": last, "dates": judge_dates(attempts, started.dates)} if is_range else {}),
         )
         self.archive.write_run(record)
         return run_id

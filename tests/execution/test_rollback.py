@@ -122,6 +122,47 @@ def test_later_run_of_the_date_publishes(shop: RecordedShop) -> None:
     assert read_figures(shop) == {FIRST: 11, SECOND: 21, THIRD: 30}
 
 
+def test_rollback_of_a_range_takes_back_all_its_dates(tmp_path: Path) -> None:
+    shop, without = RecordedShop(tmp_path / "shop"), RecordedShop(tmp_path / "without")
+    for each in (shop, without):
+        each.run(LANDINGS[0])
+    range_id = shop.run(*LANDINGS[1:])
+    record = shop.roll_back(range_id)
+    assert read_figures(shop) == {FIRST: 10}
+    assert record.removed_dates == [SECOND, THIRD]
+    assert shop.tables("silver.") == without.tables("silver.")
+    for each in (shop, without):
+        each.run(empty_landing(NEXT_DAY))
+    assert shop.tables() == without.tables()
+    assert shop.run(*LANDINGS[1:]) == f"range-{SECOND}-{THIRD}-2"
+    assert read_figures(shop) == {FIRST: 11, SECOND: 21, THIRD: 30}
+
+
+def test_rollback_of_a_range_shows_the_earlier_publications(shop: RecordedShop) -> None:
+    range_id = shop.run(*(orders(day, (f"o{place}", day, "99")) for place, day in enumerate((FIRST, SECOND), start=1)))
+    assert read_figures(shop) == {FIRST: 99, SECOND: 21, THIRD: 30}
+    shop.roll_back(range_id)
+    assert read_figures(shop) == {FIRST: 11, SECOND: 21, THIRD: 30}
+
+
+def test_date_of_a_range_is_not_rolled_back_alone(shop: RecordedShop) -> None:
+    range_id = shop.run(*LANDINGS[1:])
+    before = shop.tables()
+    with pytest.raises(UsageError, match=f"was run together with others; roll back {range_id}, or run the date again"):
+        shop.roll_back(f"daily-{SECOND}-2")
+    assert shop.tables() == before
+
+
+def test_range_of_which_a_date_was_published_again_is_not_rolled_back(shop: RecordedShop) -> None:
+    range_id = shop.run(*LANDINGS[1:])
+    later = shop.run(LANDINGS[2])
+    with pytest.raises(UsageError, match=f"has been published again by {later}; roll that run back first"):
+        shop.roll_back(range_id)
+    shop.roll_back(later)
+    shop.roll_back(range_id)
+    assert read_figures(shop) == {FIRST: 11, SECOND: 21, THIRD: 30}
+
+
 def test_next_run_computes_dates_that_no_version_has(shop: RecordedShop) -> None:
     shop.run(orders(FIRST, ("o1", FIRST, "12")))
     shop.run(orders(NEXT_DAY, ("o1", FIRST, "13")))
@@ -176,7 +217,7 @@ def test_rejected_run_holds_its_dates_again(shop: RecordedShop) -> None:
 
 def test_resumed_run_does_not_bring_removed_dates_back(shop: RecordedShop) -> None:
     """Its candidates are older than the rollback."""
-    other = Run(shop.settings.lake, orders(NEXT_DAY, ("o2", SECOND, "77")), 1, gate=False)
+    other = Run(shop.settings.lake, orders(NEXT_DAY, ("o2", SECOND, "77")), number=1, gate=False)
     other.transform()
     other.aggregate()
     shop.roll_back(f"daily-{SECOND}-1")
@@ -188,7 +229,7 @@ def test_run_that_left_a_date_to_the_run_is_not_lost(tmp_path: Path) -> None:
     shop = RecordedShop(tmp_path)
     for each in LANDINGS:
         shop.run(each)
-    behind = Run(shop.settings.lake, orders(NEXT_DAY, ("o1", FIRST, "50")), 1, gate=False)
+    behind = Run(shop.settings.lake, orders(NEXT_DAY, ("o1", FIRST, "50")), number=1, gate=False)
     behind.transform()
     behind.aggregate()
     # It reads silver later, so it publishes the first date with the price of 50.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from daybook.errors import LakeError, UsageError
 from daybook.lake.rewrite import list_tables, remove_history
 from daybook.lake.tables import Lake
-from daybook.lake.vacuum import SAFETY_MARGIN, TableVacuum, VacuumPlan, apply_vacuum, plan_vacuum
+from daybook.lake.vacuum import SAFETY_MARGIN, TableVacuum, VacuumPlan, apply_vacuum, find_resumable_runs, plan_vacuum
 from daybook.records.archive import Archive
 from tests.conftest import Killed, Killer
 from tests.lake.vacuuming import (
@@ -33,6 +33,7 @@ from tests.lake.vacuuming import (
     write_rows,
     write_run_record,
 )
+from tests.sample_records import run_record
 
 TABLE = "bronze.orders"
 KEEP = timedelta(days=90)
@@ -185,6 +186,16 @@ def test_candidates_of_resumable_runs_are_kept(
         write_run_record(archive, days=0.5, outcome="SUCCEEDED")
     vacuum(lake, archive)
     assert any(name.startswith(f"candidate/{run_id}/") for name in list_files(lake.root)) == stays
+
+
+@pytest.mark.parametrize(("outcomes", "resumable"), [(("FAILED", "SUCCEEDED"), True), (("SUCCEEDED", "REJECTED"), False)])
+def test_range_is_resumable_if_one_of_its_dates_failed(outcomes: tuple[str, str], resumable: bool) -> None:
+    range_id, now = "range-2025-11-29-2025-11-30-1", datetime(2025, 12, 1, tzinfo=timezone.utc)
+    records = [
+        run_record(f"daily-2025-11-{day}-2", outcome, range_id=range_id, started_at="2025-12-01T00:00:00.000Z")
+        for day, outcome in zip((29, 30), outcomes)
+    ]
+    assert find_resumable_runs(records, since=now - timedelta(days=1)) == ({range_id} if resumable else set())
 
 
 def test_unfinished_tables_are_removed_after_a_day(lake: Lake, archive: Archive) -> None:

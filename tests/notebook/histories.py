@@ -158,11 +158,16 @@ class HeldLake(Lake):
 
 
 class Run:
-    """A run of a date: three stages, each with its own lake and engine, as in separate kernels."""
+    """A run of a date, or of the consecutive dates of several landings.
 
-    def __init__(self, root: str, landing: Landing, number: int, *, gate: bool, returns_count_on: str = "order_date") -> None:
-        self.root, self.landing, self.returns_count_on = root, landing, returns_count_on
-        self.run_id = f"daily-{landing.day}-{number}"
+    It has three stages, each with its own lake and engine, as in separate kernels.
+    """
+
+    def __init__(self, root: str, *landings: Landing, number: int, gate: bool, returns_count_on: str = "order_date") -> None:
+        self.root, self.landings, self.landing, self.returns_count_on = root, landings, landings[0], returns_count_on
+        self.days = [each.day for each in landings]
+        first, last = self.days[0], self.days[-1]
+        self.run_id = format_run_id(first, number) if first == last else format_range_id(first, last, number)
         self.gate = gate
         self.ahead: list[Callable[[], None]] = [self.transform, self.aggregate, self.publish]
         self.holds: list[int] = []
@@ -195,15 +200,14 @@ class Run:
         lake = HeldLake(self.root, self)
         source = load_source(settings.source)
         engine = ViewEngine(DuckDBEngine(lake, settings.timezone), source)
-        self.last = Stage(
-            name, settings, self.landing.day, self.landing.day, [self.landing.day], self.run_id, source, lake, engine
-        )
+        self.last = Stage(name, settings, self.days[0], self.days[-1], [*self.days], self.run_id, source, lake, engine)
         return self.last
 
     def transform(self) -> None:
         stage = self._begin("transform")
-        for name, rows in self.landing.rows.items():
-            stage.engine.register(f"mapped.{name}", build_table(name, rows, self.landing.day))
+        for name in self.landing.rows:
+            rows = [build_table(name, each.rows[name], each.day) for each in self.landings]
+            stage.engine.register(f"mapped.{name}", pa.concat_tables(rows))
         for name, sql in load_sql_cells("transform").items():
             stage.engine.define(name, sql)
         result = transform.merge_silver(stage)
@@ -286,7 +290,7 @@ class GoldRun:
 def run_history(root: str, history: History, *, gate: bool = False, returns_count_on: str = "order_date") -> list[Run]:
     """Run all landings. Runs of the same date are sequential; runs of different dates interleave."""
     runs = [
-        Run(root, landing, number, gate=gate, returns_count_on=returns_count_on)
+        Run(root, landing, number=number, gate=gate, returns_count_on=returns_count_on)
         for number, landing in enumerate(history.landings, start=1)
     ]
     for number, run in enumerate(runs):
@@ -310,7 +314,7 @@ def _advance_others(runs: list[Run], held: Run, stages: int) -> None:
 
 def rerun_date(root: str, day: date, number: int) -> Run:
     """Return a run of a date without new rows; it does the work that waits for the next run."""
-    return Run(root, Landing(day, {name.split(".")[1]: [] for name in load_tables("silver")}), number, gate=False)
+    return Run(root, Landing(day, {name.split(".")[1]: [] for name in load_tables("silver")}), number=number, gate=False)
 
 
 def read_tables(root: str) -> dict[str, list[tuple[Any, ...]]]:

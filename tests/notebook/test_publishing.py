@@ -59,7 +59,7 @@ def line(name: str, price: str, *, version: int = 1) -> dict[str, Any]:
 def run(root: str, day: date, number: int, orders: list[Any], lines: Optional[list[Any]] = None, **others: list[Any]) -> Run:
     """Return a run of a date with these rows that has not begun."""
     rows = {"customers": [], "payments": [], "products": [], "reviews": [], **others}
-    return Run(root, Landing(day, {**rows, "orders": orders, "order_items": lines or []}), number, gate=True)
+    return Run(root, Landing(day, {**rows, "orders": orders, "order_items": lines or []}), number=number, gate=True)
 
 
 def details(run: Run, stages_to_do: int = 3) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def test_any_cut_into_ranges_gives_the_same_gold(
     for cut in CUTS:
         lake = str(tmp_path_factory.mktemp("lake"))
         for number, landing in enumerate(history.landings, start=1):
-            Run(lake, landing, number, gate=True, returns_count_on=returns_count_on).transform()
+            Run(lake, landing, number=number, gate=True, returns_count_on=returns_count_on).transform()
         for number, part in enumerate(cut, start=50):
             mine = [day for day in part if day in days]
             if mine:

@@ -68,7 +68,7 @@ class Shop:
         self.number += 1
         rows = {"orders": orders, "order_items": lines, "products": products or []}
         landing = Landing(day, {"customers": [], "payments": [], "reviews": [], **rows})
-        return Run(self.root, landing, self.number, gate=True, returns_count_on=self.returns_count_on)
+        return Run(self.root, landing, number=self.number, gate=True, returns_count_on=self.returns_count_on)
 
     def run(self, day: date, orders: list[Row], lines: list[Row], products: Optional[list[Row]] = None) -> None:
         """Run all stages of a date."""

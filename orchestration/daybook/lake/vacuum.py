@@ -117,7 +117,7 @@ def plan_vacuum(root: str, archive: Archive, *, keep: timedelta, at: datetime) -
         except (DeltaError, TableNotFoundError) as error:
             raise _unreadable_error(table, "The log", error) from error
     resumable = find_resumable_runs(records, since=at - keep)
-    over = {record.run_id for record in records} - resumable
+    over = {record.range_id or record.run_id for record in records} - resumable
     orphans = []
     for entry in list_orphan_files(root, tables):
         layer, _, rest = entry.key.partition("/")
@@ -160,10 +160,13 @@ def find_pinned_versions(records: Iterable[RunRecord], *, since: datetime) -> di
 
 
 def find_resumable_runs(records: Sequence[RunRecord], *, since: datetime) -> set[str]:
-    """Return the runs that may continue: those in progress, and failed ones since then whose date has no later run."""
+    """Return the runs that may continue: those in progress, and failed ones since then whose date has no later run.
+
+    A range may continue if one of its date runs may.
+    """
     newest = {record.run_date: record.run_id for record in records}
     return {
-        record.run_id
+        record.range_id or record.run_id
         for record in records
         if record.outcome in _RESUMABLE_OUTCOMES
         and (record.outcome != "FAILED" or (newest[record.run_date] == record.run_id and _last_started_at(record) >= since))
