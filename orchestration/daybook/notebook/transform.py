@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import partial
+from typing import Callable, Optional
 
 import pyarrow as pa
 
@@ -22,7 +23,14 @@ from daybook.notebook.faults import for_each_date
 from daybook.notebook.gate import apply_approval, format_rules
 from daybook.notebook.stale_dates import LANDED_DATES
 from daybook.notebook.validate import define_accepted_rows
-from daybook.quality.checks import MAX_SAMPLES, RuleResult, check_contract, describe_value_error, sample_sql
+from daybook.quality.checks import (
+    MAX_SAMPLES,
+    RuleResult,
+    check_contract,
+    describe_value_error,
+    find_satisfied_dates,
+    sample_sql,
+)
 from daybook.quality.gates import Finding, format_warnings, gate_broken_rules
 from daybook.sources import mapped_sql
 from daybook.sources.config import row_position
@@ -182,8 +190,11 @@ def merge_silver(stage: Stage) -> Listing:
     rows = {each.name: _count_by_date(stage, f"new.{each.name}") for each in contracts}
     read = {day: sum(counts.get(day, 0) for counts in landed.values()) for day in stage.dates}
     found_by: list[RuleResult] = []
+    satisfied = _check_all_dates(stage, contracts)
     for day in list(stage.dates):
-        found = _check_date(stage, contracts, day)
+        # The rows of a rejected date are not there to refer to.
+        all_continue = len(stage.dates) == len(read)
+        found = satisfied[day] if day in satisfied and all_continue else _check_date(stage, contracts, day)
         for contract in contracts:
             # Where every landed row is there, each has a key of its own.
             count = landed[contract.name].get(day, 0)
@@ -228,22 +239,44 @@ def _count_by_date(stage: Stage, relation: str) -> dict[date, int]:
     return dict(stage.engine.rows(f"SELECT {LANDED_ON}, count(*) FROM {relation} GROUP BY {LANDED_ON}"))
 
 
-def _check_date(stage: Stage, contracts: Sequence[Table], day: date) -> list[RuleResult]:
-    """Check the new rows of a date against the contracts. Foreign keys may refer to rows of earlier dates of the range."""
+def _check_all_dates(stage: Stage, contracts: Sequence[Table]) -> dict[date, list[RuleResult]]:
+    """Check the new rows of all dates of a range at once; return the results of the dates that satisfy every rule."""
+    if not stage.is_range:
+        return {}
+    found: dict[date, list[RuleResult]] = {day: [] for day in stage.dates}
+    own = {day: [day] for day in stage.dates}
+    for contract in contracts:
+        if find_unconvertible_values(stage.engine, f"mapped.{contract.name}", contract) or find_unconvertible_values(
+            stage.engine, f"marked.{contract.name}", contract, tuple(contract.key)
+        ):
+            return {}
+        results = find_satisfied_dates(
+            stage.engine, f"new.{contract.name}", contract, own, column=LANDED_ON, known=_known_sql(stage)
+        )
+        found = {day: [*before, *results[day]] for day, before in found.items() if day in results}
+    return found
+
+
+def _known_sql(stage: Stage, until: Optional[date] = None) -> Callable[[str], str]:
+    """Return SQL for the rows of a table that foreign keys may refer to: in silver, and new ones of dates up to ``until``."""
+    up_to = f" AND {LANDED_ON} <= DATE '{until}'" if until else ""
 
     def known(table: str) -> str:
         name = table.split(".")[1]
-        return (
-            f"(SELECT * FROM {table} UNION ALL SELECT * FROM new.{name} "
-            f"WHERE {LANDED_ON} <= DATE '{day}' AND {LANDED_ON} IN ({stage.dates_sql})) AS known"
-        )
+        new = f"SELECT * FROM new.{name} WHERE {LANDED_ON} IN ({stage.dates_sql}){up_to}"
+        return f"(SELECT * FROM {table} UNION ALL {new}) AS known"
 
+    return known
+
+
+def _check_date(stage: Stage, contracts: Sequence[Table], day: date) -> list[RuleResult]:
+    """Check the new rows of a date against the contracts. Foreign keys may refer to rows of earlier dates of the range."""
     found = []
     for contract in contracts:
         mapped, marked, new = (_rows_of_date(stage, f"{kind}.{contract.name}", day) for kind in ("mapped", "marked", "new"))
         found += find_unconvertible_values(stage.engine, mapped, contract)
         found += find_unconvertible_values(stage.engine, marked, contract, tuple(contract.key))
-        found += check_contract(stage.engine, new, contract, run_date=day, known=known)
+        found += check_contract(stage.engine, new, contract, run_date=day, known=_known_sql(stage, day))
     return found
 
 

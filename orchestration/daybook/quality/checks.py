@@ -356,24 +356,34 @@ def check_contract_by_date(
     dict
         For each run date, what ``check_contract`` returns for its rows.
     """
-    found = _find_satisfied_dates(engine, relation, table, dates, known)
+    column = str(table.date_column)
+    found = find_satisfied_dates(engine, relation, table, dates, column=column, known=known)
     for day, mine in dates.items():
         if day not in found:
             listed = ", ".join(f"DATE '{each}'" for each in mine) or "NULL"
-            engine.create_view("of_dates.checked", _rows_of_dates_sql(table, relation, listed))
+            engine.create_view("of_dates.checked", _rows_of_dates_sql(column, relation, listed))
             found[day] = check_contract(engine, "of_dates.checked", table, run_date=day, known=known)
     return found
 
 
-def _find_satisfied_dates(
-    engine: DuckDBEngine, relation: str, table: Table, dates: Mapping[date, Sequence[date]], known: Callable[[str], str]
+def find_satisfied_dates(
+    engine: DuckDBEngine,
+    relation: str,
+    table: Table,
+    dates: Mapping[date, Sequence[date]],
+    *,
+    column: str,
+    known: Callable[[str], str] = str,
 ) -> dict[date, list[RuleResult]]:
-    """Return the results of the run dates whose rows satisfy every rule, computed for all of them at once."""
+    """Return the results of the run dates whose rows satisfy every rule, computed for all of them at once.
+
+    ``column`` has the date of a row; for the other parameters see ``check_contract_by_date``.
+    """
     rules = [rule for rule in table_rules(table, known) if rule.history is None]
     pairs = [(day, each) for day, mine in dates.items() for each in mine]
     columns = {"run_date": [day for day, _ in pairs], "day": [each for _, each in pairs]}
     engine.register("of_dates.pairs", pa.table({name: pa.array(days, pa.date32()) for name, days in columns.items()}))
-    mine_sql = _rows_of_dates_sql(table, relation, "SELECT day FROM of_dates.pairs AS p WHERE p.run_date = r.run_date")
+    mine_sql = _rows_of_dates_sql(column, relation, "SELECT day FROM of_dates.pairs AS p WHERE p.run_date = r.run_date")
     numbers = [f"(SELECT count(*) FROM ({mine_sql}))"]
     for rule in rules:
         if rule.value:
@@ -407,10 +417,9 @@ def _find_satisfied_dates(
     return found
 
 
-def _rows_of_dates_sql(table: Table, relation: str, dates: str) -> str:
+def _rows_of_dates_sql(column: str, relation: str, dates: str) -> str:
     """Return SQL for the rows of these dates; rows without a date are rows of every date."""
-    column = quote(str(table.date_column))
-    return f"SELECT * FROM {relation} WHERE {column} IN ({dates}) OR {column} IS NULL"
+    return f"SELECT * FROM {relation} WHERE {quote(column)} IN ({dates}) OR {quote(column)} IS NULL"
 
 
 def reasons_sql(rules: Sequence[Optional[Rule]]) -> str:
