@@ -28,6 +28,7 @@ PERMANENT = {
     "UsageError",
     "ParamsError",
     "ContractError",
+    "DatesFailedError",
     "SourceError",
     "SqlError",
     "LineageError",

@@ -38,7 +38,10 @@ def test_notebooks_follow_the_skeleton(stage: str) -> None:
     code = [cell for cell in cells if cell.cell_type == "code"]
     assert "parameters" in code[0].metadata.tags
     assert code[1].source.startswith("%load_ext daybook\n")
-    assert f'stage = begin("{stage}", env=env, run_date=run_date, run_id=run_id, overrides=overrides)' in code[1].source
+    assert (
+        f'stage = begin("{stage}", env=env, run_date=run_date, until=until, run_id=run_id, overrides=overrides)'
+        in code[1].source
+    )
     assert cells[-1].cell_type == "code"
     assert cells[-2].cell_type == "markdown"
 

@@ -11,7 +11,7 @@ import pytest
 
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
-from daybook.records.locks import DateLock
+from daybook.records.locks import DateLocks
 from daybook.settings import load_settings
 from tests.lake.tables import create_partitioned, landing_rows, read_rows, stored_partitions
 from tests.lake.vacuuming import list_files
@@ -75,7 +75,7 @@ def test_second_migration_has_nothing_to_do(lake: Lake, call: Call) -> None:
 def test_active_run_needs_while_running(lake: Lake, call: Call) -> None:
     archive = load_settings("local").archive
     run_id = Archive(archive).start_run(FIRST, {})
-    with DateLock(archive, FIRST) as lock:
+    with DateLocks(archive, [FIRST]) as lock:
         lock.write_holder(run_id)
         code, _, error = call("migrate", "--yes")
         assert (code, error.startswith(f"The run {run_id} has not ended, and `daybook migrate` changes")) == (2, True)

@@ -55,7 +55,7 @@ def test_same_files_have_same_keys(release) -> None:
 
 def test_changed_state_machine_changes_prefix_only(release, project) -> None:
     before = release()
-    project.replace("orchestration/daily.asl.json", "One business day", "A business day")
+    project.replace("orchestration/daily.asl.json", "One run of a business date", "A run of a business date")
     after = release()
     assert before.prefix != after.prefix
     assert {each.key for each in before.items} & {each.key for each in after.items} == {

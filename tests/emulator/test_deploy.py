@@ -55,7 +55,7 @@ def test_dry_run_leaves_deployment_and_no_change_sets(deployed: Deployment) -> N
 
 def test_changed_state_machine_is_deployed(deployed: Deployment) -> None:
     before = deployed.client("s3").list_objects_v2(Bucket=deployed.bucket("code"))["KeyCount"]
-    deployed.replace("orchestration/daily.asl.json", "One business day", "A business day")
+    deployed.replace("orchestration/daily.asl.json", "One run of a business date", "A run of a business date")
     code, out, error = deployed.deploy()
     assert (code, error) == (0, "")
     machine = deployed.client("stepfunctions").describe_state_machine(
