@@ -61,7 +61,7 @@ def test_range_is_shown_with_its_dates(archive: Archive, call: Call) -> None:
     lines = [line.split() for line in out.splitlines()]
     assert ["2025-11-01", "daily-2025-11-01-2", "SUCCEEDED", "3"] in lines
     (rejected,) = [line for line in out.splitlines() if "daily-2025-11-02-2" in line]
-    assert rejected.split(maxsplit=3) == [
+    assert rejected.rstrip().split(maxsplit=3) == [
         "2025-11-02",
         "daily-2025-11-02-2",
         "REJECTED",
