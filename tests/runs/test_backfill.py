@@ -89,18 +89,18 @@ def test_each_date_has_its_own_outcome(module_home: DaybookHome, may: tuple[int,
     assert "  2024-05: 01 02 03 04 05" in out
     record = newest(module_home)
     assert came_to(record) == {
-        "daily-2024-05-01-1": "SUCCEEDED",
-        "daily-2024-05-02-1": "SKIPPED",
-        "daily-2024-05-03-1": "FAILED",
-        "daily-2024-05-04-1": "REJECTED",
-        "daily-2024-05-05-1": "SUCCEEDED",
+        "daily-2024-05-01-2": "SUCCEEDED",
+        "daily-2024-05-02-2": "SKIPPED",
+        "daily-2024-05-03-2": "FAILED",
+        "daily-2024-05-04-2": "REJECTED",
+        "daily-2024-05-05-2": "SUCCEEDED",
     }
     output = " ".join(out.split())
     for run_id, outcome in came_to(record).items():
         assert f"{run_id[6:16]} {run_id} {outcome} " in output
     assert "ingest failed in cell 4 (attempt 1, not retried: the same input would fail again): FormatError:" in output
     assert "sales: 6 of 9 rows (66.7%) are rejected, more than 5.0%" in output
-    assert "! daily-2024-05-03-1 FAILED in ingest" in output
+    assert "! daily-2024-05-03-2 FAILED in ingest" in output
     assert f"FAILED {record.backfill_id} in" in output
     assert "2 succeeded, 1 skipped, 1 rejected, 1 failed." in output
 
@@ -126,7 +126,7 @@ def test_backfill_is_listed_and_shown(module_home: DaybookHome, may: tuple[int, 
     code, out = daybook("show", name, "--json")
     assert (code, json.loads(out)["backfill_id"]) == (0, name)
     code, out = daybook("show", name)
-    assert (code, "daily-2024-05-04-1" in out) == (0, True)
+    assert (code, "daily-2024-05-04-2" in out) == (0, True)
 
 
 def test_repeated_backfill_runs_only_failed_dates(module_home: DaybookHome, may: tuple[int, str]) -> None:
@@ -136,7 +136,7 @@ def test_repeated_backfill_runs_only_failed_dates(module_home: DaybookHome, may:
 
     assert code == 3, out
     assert "5 dates: 2 to run; 3 omitted (already successful; --force runs them again)." in out
-    assert came_to(newest(module_home)) == {"daily-2024-05-03-2": "SUCCEEDED", "daily-2024-05-04-2": "REJECTED"}
+    assert came_to(newest(module_home)) == {"daily-2024-05-03-3": "SUCCEEDED", "daily-2024-05-04-3": "REJECTED"}
 
 
 def test_backfill_from_a_later_stage_reads_no_landing(module_home: DaybookHome, may: tuple[int, str]) -> None:
@@ -147,7 +147,7 @@ def test_backfill_from_a_later_stage_reads_no_landing(module_home: DaybookHome, 
         "daily-2024-05-01",
         "daily-2024-05-03",
     }
-    assert "daily-2024-05-01-2" in came_to(record)
+    assert "daily-2024-05-01-3" in came_to(record)
     assert "omitted" in out
     for run_id in came_to(record):
         assert [each.stage for each in archive.attempts(run_id)] == ["aggregate", "quality", "notify"]
@@ -157,7 +157,7 @@ def test_backfill_can_stop_at_the_first_failure(module_home: DaybookHome) -> Non
     for day in ("2024-06-01", "2024-06-02"):
         write_tiny_landing(module_home.path, day, ["10.00"])
     spoil(module_home, "2024-06-01")
-    code, out = daybook("backfill", "2024-06-01", "2024-06-03", "--yes", "--parallel", "1", "--fail-fast")
+    code, out = daybook("backfill", "2024-06-01", "2024-06-03", "--yes", "--chunk", "day", "--parallel", "1", "--fail-fast")
     assert code == 1, out
     record = newest(module_home)
     assert list(came_to(record).values()) == ["FAILED", "NOT STARTED", "NOT STARTED"]
@@ -200,7 +200,7 @@ def test_interrupted_backfill_continues_with_the_same_command(
     for day in days:
         write_tiny_landing(module_home.path, day, ["10.00"])
     before = {day: len(archive.run_ids(date.fromisoformat(day))) for day in days}
-    command = ("backfill", days[0], days[-1], "--yes", *options)
+    command = ("backfill", days[0], days[-1], "--yes", "--chunk", "day", *options)
 
     code, out = stop_after_the_first(signalled, *command)
 
@@ -235,7 +235,7 @@ def test_catch_up_fills_the_oldest_gaps(module_home: DaybookHome) -> None:
     assert "3 gaps from 2024-08-01 to 2024-08-03; 2 to run:" in out
     record = newest(module_home)
     assert record.backfill_id == "catch-up-2024-08-01-2024-08-02-1"
-    assert came_to(record) == {"daily-2024-08-01-1": "SUCCEEDED", "daily-2024-08-02-1": "SUCCEEDED"}
+    assert came_to(record) == {"daily-2024-08-01-2": "SUCCEEDED", "daily-2024-08-02-2": "SUCCEEDED"}
     code, out = daybook("gaps", *dates, "--json")
     gaps: Any = json.loads(out)["gaps"]
     assert (code, [gap["run_date"] for gap in gaps]) == (1, ["2024-08-03"])

@@ -54,7 +54,7 @@ class DateResult:
     reasons: list[str] = field(default_factory=list)
     rows: RowCounts = field(default_factory=dict)
     failure: Optional[dict[str, Any]] = None
-    """The exception of a date that failed: its class, message, and whether the failure is permanent."""
+    """The exception of a date that failed: its class, message and cell, and whether the failure is permanent."""
 
     @property
     def warnings(self) -> list[str]:
@@ -244,8 +244,13 @@ class Stage:
 
         Raises ``DatesFailedError`` if no other date continues.
         """
-        name, message = type(error).__name__, str(error)
-        self.results[day].failure = {"exception": name, "message": message, "permanent": is_permanent(name)}
+        name, shell = type(error).__name__, get_ipython()
+        self.results[day].failure = {
+            "exception": name,
+            "message": str(error),
+            "cell": shell.execution_count if shell else None,
+            "permanent": is_permanent(name),
+        }
         self._end_date(day, "FAILED", [], {})
 
     def result(self, outcome: str, reasons: list[str], rows: RowCounts) -> dict[str, Any]:
