@@ -53,12 +53,13 @@ GROUP BY c.order_date, s.carrier""",
     "quality": (
         "quality.publish(",
         """%%sql carriers_from_silver --quiet
-SELECT COALESCE(SUM(l.line_amount), 0) AS shipped_revenue
+SELECT l.counts_on AS order_date, SUM(l.line_amount) AS shipped_revenue
 FROM checked_lines AS l JOIN silver.shipments AS s ON s.order_id = l.order_id
 WHERE l.is_sold
+GROUP BY l.counts_on
 ---
 %%sql carriers_from_candidates --quiet
-SELECT COALESCE(SUM(shipped_revenue), 0) AS shipped_revenue FROM candidate.sales_by_carrier
+SELECT order_date, SUM(shipped_revenue) AS shipped_revenue FROM candidate.sales_by_carrier GROUP BY order_date
 ---
 quality.reconcile(stage, audit, candidate="carriers_from_candidates", silver="carriers_from_silver")""",
     ),

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from daybook.records.names import STAGES
-from tests.runs.shop import DaybookHome, insert_into_last_cell, read_gross_revenue, run_command, write_tiny_landing
+from tests.runs.shop import (
+    DaybookHome,
+    add_tiny_shop,
+    insert_into_last_cell,
+    read_gross_revenue,
+    run_command,
+    write_tiny_landing,
+)
 
 pytestmark = pytest.mark.slow
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
@@ -38,6 +45,8 @@ class Desk:
 
 @pytest.fixture
 def desk(home: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Desk:
+    home.mkdir(exist_ok=True)
+    add_tiny_shop(project)
     for number, day in enumerate(DAYS, 1):
         write_tiny_landing(home, day, [f"{number}.00"])
     return Desk(DaybookHome(home), monkeypatch, capsys)

@@ -173,13 +173,14 @@ def reconcile(stage: Stage, audit: Audit, candidate: str, silver: str) -> Listin
 
     ours, theirs = read(left), read(right)
     nothing = (None,) * len(names)
-    for day in sorted({*ours, *theirs}, key=str):
+    days = sorted({*ours, *theirs}, key=str)
+    for day in days:
         both = zip(ours.get(day, nothing), theirs.get(day, nothing))
         audit.figures.setdefault(day, {}).update(zip(names, both))
     rows = []
     for name in names:
-        pairs = [audit.figures[day][name] for day in {*ours, *theirs}]
-        wrong = [day for day in audit.figures if audit.figures[day][name][0] != audit.figures[day][name][1]]
+        pairs = [audit.figures[day][name] for day in days]
+        wrong = [day for day, (mine, other) in zip(days, pairs) if mine != other]
         totals = (sum(each or 0 for each in side) for side in zip(*pairs)) if pairs else (0, 0)
         rows.append((name, *totals, f"NO: {', '.join(map(str, wrong))}" if wrong else "yes"))
     return Listing(["figure", "candidate", "from silver", "agrees"], rows)
