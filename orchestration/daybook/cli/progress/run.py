@@ -100,7 +100,7 @@ class Progress(LiveDisplay):
         self._print_line(f"  {stage}: {line.remark}")
 
     def _succeed(self, details: Mapping[str, Any]) -> None:
-        if details.get("resourceType") != "aws-sdk:s3" and not self._state.startswith("Read"):
+        if details.get("resourceType") != "aws-sdk:s3":
             return
         outcome = json.loads(json.loads(details["output"])["Body"])
         if "stage" not in outcome:
