@@ -105,16 +105,23 @@ def test_aws_and_laptop_give_equal_tables(cloud: Cloud) -> None:
         assert shown == ["ingest", "validate", "transform", "aggregate", "quality", "notify"]
         assert "rows in" in out
 
-        code, out, err = cloud.call("backfill", DAY, NEXT, "--env", "cloud", "--yes", "--parallel", "2")
-        assert (code, err) == (0, "")
-        # The emulator's histories have no events of Map iterations; tests/execution/aws tests their display.
-        assert f"{NEXT}  daily-{NEXT}-1  SUCCEEDED" in out
-        assert "SUCCEEDED backfill-" in out
-
         code, out, err = cloud.call("catch-up", "--env", "cloud", "--since", DAY, "--until", LAST, "--yes")
         assert (code, err) == (0, "")
-        assert f"1 gap from {DAY} to {LAST}; 1 to run:" in out
-        assert f"SUCCEEDED catch-up-{LAST}-{LAST}-1" in out
+        assert f"2 gaps from {NEXT} to {LAST}; 2 to run:" in out
+        # The emulator's histories have no events of Map iterations; tests/execution/aws tests their display.
+        for day in (NEXT, LAST):
+            assert f"{day}  daily-{day}-2  SUCCEEDED" in out
+        assert f"SUCCEEDED catch-up-{NEXT}-{LAST}-1" in out
+        assert cloud.archive.range_ids() == [f"range-{NEXT}-{LAST}-1"]
+
+        code, out, err = cloud.call("rollback", f"range-{NEXT}-{LAST}-1", "--env", "cloud", "--reason", "a trial", "--yes")
+        assert (code, err) == (0, "")
+        code, out, err = cloud.call("backfill", DAY, LAST, "--env", "cloud", "--yes", "--parallel", "2")
+        assert (code, err) == (0, "")
+        for day in (NEXT, LAST):
+            assert f"{day}  daily-{day}-3  SUCCEEDED" in out
+        assert "SUCCEEDED backfill-" in out
+        assert cloud.archive.range_ids() == [f"range-{NEXT}-{LAST}-1", f"range-{NEXT}-{LAST}-2"]
 
     for day in (DAY, NEXT, LAST):
         cloud.run_here(day)

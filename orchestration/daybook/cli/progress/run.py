@@ -100,11 +100,11 @@ class Progress(LiveDisplay):
         self._print_line(f"  {stage}: {line.remark}")
 
     def _succeed(self, details: Mapping[str, Any]) -> None:
-        if details.get("resourceType") != "aws-sdk:s3":
-            return
-        outcome = json.loads(json.loads(details["output"])["Body"])
+        output = json.loads(details["output"])
+        # Jobs and executions have no body; the outcome of a whole range has no stage.
+        outcome = json.loads(output["Body"]) if "Body" in output else {}
         if "stage" not in outcome:
-            return  # The outcome of the whole range.
+            return
         # A resumed run may begin with the outcome of a stage that has already ended.
         line = self._lines.setdefault(outcome["stage"], _StageLine(started=time.monotonic(), started_at=self._at))
         line.state, line.rows, line.attempt = outcome["outcome"], outcome["rows"], outcome["attempt"] or line.attempt
