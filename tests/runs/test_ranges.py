@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
+from daybook.engines import DuckDBEngine
+from daybook.lake.tables import Lake
+from daybook.notebook import context as stages
 from daybook.records.names import STAGES
+from demo_shop import generate
+from tests.runs.content import hash_tables
 from tests.runs.shop import (
     DaybookHome,
     add_tiny_shop,
@@ -17,6 +22,7 @@ from tests.runs.shop import (
     run_command,
     write_tiny_landing,
 )
+from tests.sessions import new_session
 
 pytestmark = pytest.mark.slow
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
@@ -78,3 +84,22 @@ def test_failed_stage_is_repeated_by_halves(desk: Desk, project: Path) -> None:
     assert (code, record["outcome"]) == (0, "FAILED")
     assert record["halves"] == ["range-2026-01-01-2026-01-02-1", "range-2026-01-03-2026-01-04-1"]
     assert all(read_gross_revenue(desk.home, "tiny", day) is not None for day in DAYS)
+
+
+def test_any_cut_of_demo_dates_gives_the_same_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate(tmp_path / "landing", days=6, orders_per_day=40)
+    days = [f"2025-11-{number}" for number in range(25, 31)]
+    found = []
+    for number, cut in enumerate(([days], [days[2:], days[:2]], [[day] for day in days])):
+        overrides = {"landing": str(tmp_path / "landing"), "pii_key": str(tmp_path / "pii.key")}
+        overrides.update({name: str(tmp_path / f"{number}" / name) for name in ("lake", "archive")})
+        monkeypatch.setattr(stages, "current", None)
+        with new_session() as session:
+            for part in cut:
+                if len(part) == 1:
+                    assert session.run_day(part[0], 1, overrides) == "SUCCEEDED"
+                else:
+                    assert session.run_range(part[0], part[-1], 1, overrides) == "SUCCEEDED"
+        found.append(hash_tables(DuckDBEngine(Lake(overrides["lake"]), "Europe/Berlin")))
+    assert len(found[0]) == 13
+    assert found[0] == found[1] == found[2]
