@@ -66,12 +66,12 @@ def test_tutorial_changes_publishes_and_rolls_back(tmp_path: Path, home: Path) -
     review = (root / "review.md").read_text(encoding="utf-8")
     assert "| `gold.daily_sales` | `new_customers`, `returning_customers` |" in review
     settings = load_settings("local")
-    changed = compare_runs(settings, "daily-2025-11-30-1", "daily-2025-11-30-2", tables=["gold.daily_sales"])
+    changed = compare_runs(settings, "daily-2025-11-30-2", "daily-2025-11-30-3", tables=["gold.daily_sales"])
     assert [column.column for table in changed.tables for column in table.columns if column.changed] == [
         "new_customers",
         "returning_customers",
     ]
-    before = Archive(settings.archive).run("daily-2025-11-30-1")
+    before = Archive(settings.archive).run("daily-2025-11-30-2")
     (version,) = (each.tables_written["gold.daily_sales"] for each in before.stages if each.stage == "quality")
     (restored,) = compare_versions(settings, str(version), tables=["gold.daily_sales"]).tables
     assert restored.rows_after == 3

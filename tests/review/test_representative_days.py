@@ -119,3 +119,11 @@ def test_rows_are_those_of_the_run_that_read_landing(tmp_path: Path) -> None:
         archive.write_run(run)
     (day,) = read_days(archive)
     assert (day.run_date, day.rows, len(day.runs)) == (date(2025, 11, 3), 5, 2)
+
+
+def test_day_of_a_range_has_late_data_if_it_changed_an_earlier_date() -> None:
+    late = attempt_record("transform", details={"stale_dates": [MONDAY, TUESDAY]})
+    run = make_run(TUESDAY, 7)
+    of_range = run.changed(range_id="range-2025-11-24-2025-11-25-1", stages=[*run.stages, late])
+    assert RecordedDay(run.run_date, [of_range]).restated == 1
+    assert RecordedDay(run.run_date, [run]).restated == 0

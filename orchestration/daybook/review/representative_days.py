@@ -51,8 +51,14 @@ class RecordedDay:
 
     @property
     def restated(self) -> int:
-        """Number of earlier dates whose figures the newest run changed."""
-        found = (each.business_date for stage in self.runs[0].stages for each in stage.details.restated)
+        """Number of earlier dates whose figures the newest run changed.
+
+        In a range, an earlier date of the range is published once, with what later dates have changed.
+        """
+        run = self.runs[0]
+        found = {each.business_date for stage in run.stages for each in stage.details.restated}
+        if run.range_id:
+            found.update(day for stage in run.stages for day in stage.details.stale_dates)
         return len({day for day in found if day < self.run_date.isoformat()})
 
 
