@@ -79,8 +79,20 @@ def _make_landing(landing: Path, days: int) -> Path:
     marked = landing.parent / f"landing-{days}"
     if not marked.exists():
         generate(landing, last_day=LAST_DAY, days=days, force=True)
+        for file in sorted(landing.glob("order_items/*/order_items.csv")):
+            _drop_differing_lines(file)
         landing.rename(marked)
     return marked
+
+
+def _drop_differing_lines(file: Path) -> None:
+    """Keep the first of several lines of one order and number: a year of the shop has two that differ, which reject their date."""
+    kept: dict[bytes, bytes] = {}
+    lines = []
+    for line in file.read_bytes().splitlines(keepends=True):
+        if kept.setdefault(b",".join(line.split(b",", 2)[:2]), line) == line:
+            lines.append(line)
+    file.write_bytes(b"".join(lines))
 
 
 def _list_months(dates: Sequence[str]) -> list[list[str]]:
