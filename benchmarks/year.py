@@ -86,7 +86,7 @@ def _make_landing(landing: Path, days: int) -> Path:
 
 
 def _drop_differing_lines(file: Path) -> None:
-    """Keep the first of several lines of one order and number. A year of the shop has two that differ: they reject their date."""
+    """Keep the first of several lines of one order and number. A year of the shop has two that differ, which reject a date."""
     kept: dict[bytes, bytes] = {}
     lines = []
     for line in file.read_bytes().splitlines(keepends=True):
