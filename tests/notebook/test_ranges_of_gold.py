@@ -165,7 +165,7 @@ def test_rejected_date_holds_what_it_touched_and_others_are_published(three_days
     started.aggregate(category_sales=ONE_CENT.format(MIDDLE))
     stage = started.publish()
     assert stage.ended == "SUCCEEDED"
-    assert [result.outcome for result in stage.results.values()] == ["", "REJECTED", ""]
+    assert [result.outcome for result in stage.results.values()] == [None, "REJECTED", None]
     difference = "category_sales.gross_revenue: 0.0100 where silver gives 0.0000 on 2025-11-29"
     assert difference in stage.results[MIDDLE].reasons
     assert stage.results[MIDDLE].details["held_dates"] == texts(EARLY, MIDDLE)
@@ -189,7 +189,7 @@ def test_value_that_does_not_fit_rejects_its_date(three_days: str) -> None:
     started = GoldRun(three_days, DAYS)
     too_large = ONE_CENT.replace("0.01", "999999999999999").format(LATE)
     stage = started.aggregate(daily_sales=too_large)
-    assert [result.outcome for result in stage.results.values()] == ["", "", "REJECTED"]
+    assert [result.outcome for result in stage.results.values()] == [None, None, "REJECTED"]
     assert "gross_revenue can be converted to DECIMAL(18,4)" in stage.results[LATE].reasons[0]
     assert stage.results[LATE].details["held_dates"] == texts(MIDDLE, LATE)
     rows = stage.engine.rows("SELECT order_date FROM candidate.daily_sales")

@@ -21,7 +21,6 @@ from daybook.records.ranges import (
     date_outcome,
     judge_dates,
     order_runs,
-    slice_attempt,
     slice_attempts,
     worst_outcome,
 )
@@ -282,8 +281,7 @@ def test_worst_outcome_decides() -> None:
 
 def test_date_that_had_ended_has_no_slice() -> None:
     attempts = build_attempts(RANGE, DAYS, {"2025-11-02": ("validate", "REJECTED")})
-    assert slice_attempt(attempts[1], date(2025, 11, 2)).outcome == "REJECTED"  # type: ignore[union-attr]
-    assert slice_attempt(attempts[2], date(2025, 11, 2)) is None
+    assert [each.outcome for each in slice_attempts(attempts, DAYS)["2025-11-02"]] == ["SUCCEEDED", "REJECTED"]
     assert date_outcome(attempts, date(2025, 11, 2)) == ("REJECTED", ["validate came to REJECTED for 2025-11-02"])
     assert date_outcome(attempts, FIRST) == ("SUCCEEDED", [])
 
@@ -307,8 +305,7 @@ def test_slice_has_details_that_hold_for_each_date() -> None:
     results = {day: {"outcome": "SUCCEEDED", "details": {"warnings": [day]}} for day in DAYS}
     details = {"snapshot": {"silver.orders": 4}, "raw_reads": [{"reason": "a check"}], "warnings": DAYS}
     whole = attempt_record("aggregate", run_id=RANGE, details=details, dates=results)
-    found = slice_attempt(whole, FIRST)
-    assert found is not None
+    (found,) = slice_attempts([whole], DAYS)["2025-11-01"]
     assert found.details.to_json() == {
         "warnings": ["2025-11-01"],
         "snapshot": {"silver.orders": 4},

@@ -448,7 +448,7 @@ def _list_noted_pairs(archive: Archive, plan: RollbackPlan) -> list[tuple[date, 
     for day in plan.dates:
         own = archive.run(plan.run.dates[day.isoformat()].run_id) if plan.run.is_range else plan.run
         dates[day] = {date.fromisoformat(touched) for each in own.stages for touched in each.details.touched_dates}
-    # Where the records do not say which date has touched a date, the run of any of them computes it.
+    # Dates for which the records name no date of the run are noted for each of them.
     unknown = plan.published.difference(*dates.values())
     return [(day, stale) for day, touched in dates.items() for stale in sorted(touched | unknown)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from functools import partial
 
@@ -23,7 +23,7 @@ from daybook.notebook.refusals import refuse_dates
 from daybook.notebook.stale_dates import ANY_RUN_DATE, HELD_DATES, LANDED_DATES, dates_table, read_held_dates, read_stale_notes
 from daybook.quality.checks import RuleResult
 from daybook.quality.gates import Finding, gate_broken_rules
-from daybook.sources.mapping import quote
+from daybook.sources.mapping import list_dates_sql, quote
 
 TOUCHED_TABLE = "candidate.touched_dates"
 """The ``CandidateBasis`` of a run's candidates as JSON, in one row."""
@@ -116,14 +116,14 @@ def write_candidates(stage: Stage, *, read: str = "", definitions: Sequence[str]
     """
     basis = read_basis(stage)
     # Fail here rather than while publishing, when other tables may be published already.
-    for contract in load_tables("gold").values():
+    contracts = list(load_tables("gold").values())
+    for contract in contracts:
         stage.lake.require_compatible(contract)
     undefined = [name for name in definitions if name not in stage.definitions]
     if undefined:
         raise NotebookError(
             f"No cell defines {undefined[0]}; add a cell that begins with %%sql {undefined[0]}, or hand over less."
         )
-    contracts = list(load_tables("gold").values())
     rows_in = count_rows(stage, read, basis) if read else None
     unfit: dict[str, list[RuleResult]] = {}
     for contract in contracts:
@@ -140,7 +140,7 @@ def write_candidates(stage: Stage, *, read: str = "", definitions: Sequence[str]
     for contract in contracts:
         name, new = f"candidate.{contract.name}", f"new.{contract.name}"
         if basis.stopped and contract.date_column:
-            kept = f"{contract.date_column} NOT IN ({format_dates(basis.stopped)})"
+            kept = f"{contract.date_column} NOT IN ({list_dates_sql(basis.stopped)})"
             stage.engine.create_view(new, f"SELECT * EXCLUDE (_unfit) FROM marked.{contract.name} WHERE {kept}")
         rows = stage.engine.arrow(f"SELECT * FROM {new}").cast(contract.arrow_schema)
         stage.lake.write_candidate(name, rows)
@@ -191,11 +191,6 @@ def count_rows(stage: Stage, relation: str, basis: CandidateBasis) -> dict[date,
     return counts
 
 
-def format_dates(dates: Iterable[date]) -> str:
-    """Return dates as the SQL list of an ``IN (…)``."""
-    return ", ".join(f"DATE '{day}'" for day in dates)
-
-
 def _find_unfit_values(
     stage: Stage,
     basis: CandidateBasis,
@@ -210,7 +205,7 @@ def _find_unfit_values(
         results = unfit[contract.name]
         if results and contract.date_column and len(touched) < len(basis.dates):
             of_dates = f"of_dates.{contract.name}"
-            kept = f"{contract.date_column} IN ({format_dates(touched) or 'NULL'})"
+            kept = f"{contract.date_column} IN ({list_dates_sql(touched)})"
             stage.engine.create_table(of_dates, f"SELECT * FROM marked.{contract.name} WHERE {kept}")
             results = find_unconvertible_values(stage.engine, of_dates, contract, tuple(contract.key))
         found += results

@@ -27,15 +27,16 @@ from daybook.privacy.rekey import require_keys
 from daybook.quality.gates import Finding
 from daybook.records.archive import Archive
 from daybook.records.leases import lease_dates
-from daybook.records.models import StartRecord
+from daybook.records.models import RunOutcome, StartRecord
 from daybook.records.names import RESULT_MIME, STAGES, list_dates, list_range, range_of
+from daybook.records.ranges import worst_outcome
 from daybook.settings import Settings, load_settings, parse_run_date
 from daybook.sources import Source, load_source
+from daybook.sources.mapping import list_dates_sql
 from daybook.storage import request_counts
 
 _ENDED_DATES = "ended_dates.json"
 """File of a range's run, beside its candidates: the dates that each stage has ended, which later stages leave out."""
-_WORST_FIRST = ("FAILED", "REJECTED", "SUCCEEDED", "SKIPPED")
 
 RowCounts = Mapping[str, Optional[int]]
 """Numbers of rows that came ``in``, went ``out``, were ``rejected`` or were exact ``duplicates``, where that has a meaning."""
@@ -49,8 +50,8 @@ class DateResult:
     inputs: list[dict[str, Any]] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     """What earlier cells found against the data of the date, for the gate of the stage."""
-    outcome: str = ""
-    """Empty while the date continues."""
+    outcome: Optional[RunOutcome] = None
+    """None while the date continues."""
     reasons: list[str] = field(default_factory=list)
     rows: RowCounts = field(default_factory=dict)
     failure: Optional[dict[str, Any]] = None
@@ -116,7 +117,7 @@ class Stage:
     @property
     def dates_sql(self) -> str:
         """The dates that continue, as the SQL list of an ``IN (…)``; NULL if there are none."""
-        return ", ".join(f"DATE '{day}'" for day in self.dates) or "NULL"
+        return list_dates_sql(self.dates)
 
     @property
     def dates_condition(self) -> str:
@@ -272,7 +273,7 @@ class Stage:
             "table_seconds": self.lake.timings.seconds(),
         }
 
-    def _end_date(self, day: date, outcome: str, reasons: list[str], rows: RowCounts) -> None:
+    def _end_date(self, day: date, outcome: RunOutcome, reasons: list[str], rows: RowCounts) -> None:
         result = self.results[day]
         result.outcome, result.reasons, result.rows = outcome, reasons, rows
         self.dates.remove(day)
@@ -281,7 +282,7 @@ class Stage:
         if not self.is_range:
             self._end(outcome, reasons, rows)
             return
-        worst = min((each.outcome for each in self.results.values()), key=_WORST_FIRST.index)
+        worst = worst_outcome(each.outcome for each in self.results.values() if each.outcome)
         found = {each: result for each, result in self.results.items() if result.outcome == worst}
         reasons = [f"{each}: {reason}" for each, result in found.items() for reason in result.reasons]
         self._end(worst, reasons, self._total_rows())

@@ -27,7 +27,7 @@ from daybook.sources import Entity, LandedFile, open_landing
 from daybook.sources.compression import unpack_limits
 from daybook.sources.csv import TECHNICAL_COLUMNS
 from daybook.sources.files import FileMarks, mark_files, read_blocks, require_unchanged
-from daybook.sources.mapping import literal, quote
+from daybook.sources.mapping import list_dates_sql, literal, quote
 
 _MAX_MEMORY_BYTES = 48 << 20
 """Bytes of an entity's rows that stay in memory, which is faster; more are kept in the engine, which can use the disk."""
@@ -139,7 +139,7 @@ def replace_bronze(stage: Stage, landing: LandingResult) -> None:
             few = _without_dates(few, kept)
             rows = few.append_column("_run_id", pa.repeat(run, few.num_rows))
         else:
-            others = f" WHERE run_date NOT IN ({_list_dates(kept)})" if kept else ""
+            others = f" WHERE run_date NOT IN ({list_dates_sql(kept)})" if kept else ""
             rows = stage.raw_engine.batches(f"SELECT *, {literal(run)} AS _run_id FROM landed.{name}{others}")
         stage.lake.replace_dates(f"bronze.{name}", rows, [day for day in stage.dates if day not in kept])
     if landing.erasable_rows:
@@ -352,11 +352,11 @@ class _LandingReader:
             for block in blocks:
                 yield block.add_column(0, RUN_DATE_COLUMN, pa.repeat(pa.scalar(days[0], pa.date32()), block.num_rows))
             return
-        every = f"[{_list_dates(days)}]"
+        every = f"[{list_dates_sql(days)}]"
         chosen = f"SELECT unnest({every}) AS {RUN_DATE_COLUMN}, * FROM _snapshot"
         if entity.date:
             problem = f"CASE WHEN _problem IS NULL AND _day IS NULL THEN {literal(entity.undated)} ELSE _problem END"
-            own = f"CASE WHEN _day IS NULL THEN {every} WHEN _day IN ({_list_dates(days)}) THEN [_day] ELSE [] END"
+            own = f"CASE WHEN _day IS NULL THEN {every} WHEN _day IN ({list_dates_sql(days)}) THEN [_day] ELSE [] END"
             chosen = (
                 f"SELECT unnest({own}) AS {RUN_DATE_COLUMN}, * EXCLUDE (_day) REPLACE ({problem} AS _problem) "
                 f"FROM (SELECT *, {snapshot_day_sql(self._stage.source, name)} AS _day FROM _snapshot) AS dated"
@@ -367,7 +367,7 @@ class _LandingReader:
             engine.create_table(
                 "_followed",
                 f"SELECT {other} AS _key, list(DISTINCT {RUN_DATE_COLUMN}) AS _days FROM landed.{entity.follows.entity} "
-                f"WHERE _problem IS NULL AND {RUN_DATE_COLUMN} IN ({_list_dates(days)}) GROUP BY ALL",
+                f"WHERE _problem IS NULL AND {RUN_DATE_COLUMN} IN ({list_dates_sql(days)}) GROUP BY ALL",
             )
             own = f"CASE WHEN _problem IS NOT NULL THEN {every} ELSE coalesce(_days, []) END"
             chosen = (
@@ -429,7 +429,7 @@ class _RowStore:
     def drop(self, days: Collection[date]) -> None:
         """Remove the rows of some dates."""
         if self._in_engine and days:
-            self._engine.delete(self._table, f"{RUN_DATE_COLUMN} IN ({_list_dates(days)})")
+            self._engine.delete(self._table, f"{RUN_DATE_COLUMN} IN ({list_dates_sql(days)})")
         self._blocks = [_without_dates(each, days) for each in self._blocks]
 
     def publish(self) -> Optional[pa.Table]:
@@ -452,10 +452,6 @@ def _without_dates(rows: pa.Table, days: Collection[date]) -> pa.Table:
     if not days:
         return rows
     return rows.filter(~pc.field(RUN_DATE_COLUMN).isin(pa.array(list(days), pa.date32())))
-
-
-def _list_dates(days: Iterable[date]) -> str:
-    return ", ".join(f"DATE '{day}'" for day in sorted(days))
 
 
 def _mask_erased_people(stage: Stage, landing: LandingResult) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from daybook.contracts.canonical import business_date_column
 from daybook.lake.tables import RUN_DATE_COLUMN, Lake
 from daybook.notebook.context import Stage
+from daybook.sources.mapping import list_dates_sql
 
 STALE_DATES = "control.stale_dates"
 """Business dates whose gold differs from silver, by the run date that has to compute them again; each note is a row.
@@ -72,10 +73,9 @@ def _read_notes(stage: Stage, run_dates: Iterable[date]) -> list[StaleNote]:
     stage.engine.refresh(STALE_DATES)
     if not stage.lake.exists(STALE_DATES):
         return []
-    asked = ", ".join(f"DATE '{day}'" for day in run_dates)
     rows = stage.engine.rows(
         f"SELECT run_date, {business_date_column()} AS day, coalesce(note, '') AS note FROM {STALE_DATES} "
-        f"WHERE run_date IN ({asked}) ORDER BY run_date, day, note"
+        f"WHERE run_date IN ({list_dates_sql(run_dates)}) ORDER BY run_date, day, note"
     )
     return [StaleNote(*row) for row in rows]
 

@@ -26,7 +26,7 @@ from daybook.notebook.releases import (
 from daybook.quality.checks import MAX_SAMPLES, RuleResult, check_rules_by_date, reasons_sql
 from daybook.quality.gates import Finding, format_warnings, gate_broken_rules, gate_rejected_share
 from daybook.quality.rules import WHOLE_ROW_CONDITION, Rule, landing_rules
-from daybook.sources.mapping import newest_files_sql, quote, superseded_rows_sql, typed_select
+from daybook.sources.mapping import list_dates_sql, newest_files_sql, quote, superseded_rows_sql, typed_select
 
 VALIDATED_DATES = "control.validated_dates"
 """The business dates whose rows in bronze have passed the gate."""
@@ -260,13 +260,9 @@ def _add_date(rows: pa.Table, day: date) -> pa.Table:
 
 def _define_whole_rows(stage: Stage, names: Collection[str], dates: Sequence[date]) -> None:
     """Define ``<entity>``, for the entities among some names, as every complete row of some dates once."""
-    of_dates = "" if dates == stage.dates else f" AND run_date IN ({', '.join(_quote_date(day) for day in dates)})"
+    of_dates = "" if dates == stage.dates else f" AND run_date IN ({list_dates_sql(dates)})"
     for name in stage.source.entities.keys() & names:
         stage.raw_engine.define(name, f"SELECT * FROM typed.{name} WHERE {WHOLE_ROW_CONDITION}{of_dates}")
-
-
-def _quote_date(day: date) -> str:
-    return f"DATE '{day}'"
 
 
 def _count_by_date(engine: DuckDBEngine, relation: str, numbers: str, condition: str = "TRUE") -> dict[date, tuple[int, ...]]:

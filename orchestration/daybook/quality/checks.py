@@ -16,7 +16,7 @@ from daybook.contracts.model import OPERATORS, Severity
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError, SqlError
 from daybook.quality.rules import Rule, format_condition, table_rules
-from daybook.sources.mapping import literal, quote
+from daybook.sources.mapping import list_dates_sql, literal, quote
 
 MAX_SAMPLES = 5
 """Maximum number of keys of failing rows in a report."""
@@ -360,8 +360,7 @@ def check_contract_by_date(
     found = find_satisfied_dates(engine, relation, table, dates, column=column, known=known)
     for day, mine in dates.items():
         if day not in found:
-            listed = ", ".join(f"DATE '{each}'" for each in mine) or "NULL"
-            engine.create_view("of_dates.checked", _rows_of_dates_sql(column, relation, listed))
+            engine.create_view("of_dates.checked", _rows_of_dates_sql(column, relation, list_dates_sql(mine)))
             found[day] = check_contract(engine, "of_dates.checked", table, run_date=day, known=known)
     return found
 

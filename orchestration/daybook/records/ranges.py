@@ -84,16 +84,6 @@ def slice_attempts(attempts: Iterable[AttemptRecord], dates: Iterable[str]) -> d
     return slices
 
 
-def slice_attempt(attempt: AttemptRecord, day: date) -> Optional[AttemptRecord]:
-    """Return what an attempt of a range did for one date; None if the date had ended before.
-
-    An attempt without results by date is returned as if no date had ended before it.
-    """
-    dates = list(attempt.dates) or [day.isoformat()]
-    found = slice_attempts([attempt], dates).get(day.isoformat())
-    return found[0] if found else None
-
-
 def date_outcome(attempts: Sequence[AttemptRecord], day: date) -> tuple[RunOutcome, list[str]]:
     """Return the outcome of a date of a range and its reasons, given all attempts of the range."""
     iso = day.isoformat()

@@ -36,6 +36,11 @@ def literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def list_dates_sql(dates: Iterable[date]) -> str:
+    """Return dates as the list of an ``IN (…)``; NULL if there are none, so that the condition holds for no row."""
+    return ", ".join(f"DATE '{day}'" for day in sorted(dates)) or "NULL"
+
+
 def clean_sql(name: str, column: Column, null_values: list[str]) -> str:
     """Return SQL for the column's text: trimmed, null values as NULL, lost leading zeros restored."""
     text = f"trim({quote(name)})"
