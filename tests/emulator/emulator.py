@@ -56,7 +56,13 @@ class Emulator:
         return str(next(self._accounts))
 
     def advance_clock(self, seconds: float) -> None:
-        """Set the clock of schedules and alarms ahead of the machine's by ``seconds``."""
+        """Set the clock of schedules and alarms ahead of the machine's by ``seconds``.
+
+        A schedule is due from the clock's time at its first poll, so that poll has to come before the change.
+        """
+        polls = self.folder / "polls"
+        before = polls.stat().st_size if polls.exists() else 0
+        wait_until(lambda: polls.exists() and polls.stat().st_size > before + 1, "two polls of the schedules")
         (self.folder / "ahead.new").write_text(str(seconds))
         (self.folder / "ahead.new").replace(self.folder / "ahead")
 

@@ -4,8 +4,8 @@
 
 The emulator is ministack with these changes:
 
-- The clock of schedules and alarms is ahead by the seconds in FOLDER/ahead. Schedules are polled often. In a schedule's input,
-  <aws.scheduler.scheduled-time> is replaced, as on AWS.
+- The clock of schedules and alarms is ahead by the seconds in FOLDER/ahead. Schedules are polled often; FOLDER/polls grows by
+  a byte with each poll. In a schedule's input, <aws.scheduler.scheduled-time> is replaced, as on AWS.
 - CloudFormation also creates composite alarms and security configurations of Glue.
 - Alarms treat missing data and evaluate metric expressions (``alarms``).
 - Policies can use the condition cloudformation:RoleArn, and http on loopback counts as an encrypted connection.
@@ -47,7 +47,12 @@ def main(folder: Path) -> None:
         ahead = folder / "ahead"
         return time.time() + (float(ahead.read_text()) if ahead.exists() else 0)
 
-    scheduler.time = SimpleNamespace(time=now, sleep=lambda _: time.sleep(POLL_SECONDS))
+    def wait_for_poll(_: float) -> None:
+        with (folder / "polls").open("ab") as polls:
+            polls.write(b".")
+        time.sleep(POLL_SECONDS)
+
+    scheduler.time = SimpleNamespace(time=now, sleep=wait_for_poll)
     invoke = eventbridge._invoke_target
 
     def invoke_at(target: dict[str, Any], event: dict[str, Any], *more: Any) -> Any:

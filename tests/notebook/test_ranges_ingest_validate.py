@@ -117,6 +117,7 @@ class Shop:
                         "failure": {
                             "exception": type(error).__name__,
                             "message": str(error),
+                            "cell": None,
                             "permanent": is_permanent(type(error).__name__),
                         },
                     }
