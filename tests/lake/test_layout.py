@@ -33,7 +33,7 @@ def dated_rows(rows: dict[date, Sequence[str]]) -> pa.Table:
 
 
 def rows_of(lake: Lake, day: date) -> list[str]:
-    found = lake.dataset(TABLE, day)
+    found = lake.dataset(TABLE, [day])
     return [] if found is None else sorted(found.to_table()["value"].to_pylist())
 
 
@@ -93,7 +93,7 @@ def test_replaced_date_rewrites_only_files_that_hold_it(lake: Lake) -> None:
 def test_file_of_other_dates_is_not_read(lake: Lake) -> None:
     for day in (FIRST, SECOND):
         lake.replace_date(TABLE, landing_rows(str(day)), day)
-    (other,) = lake.list_files(TABLE, SECOND)
+    (other,) = lake.list_files(TABLE, [SECOND])
     (Path(lake.uri(TABLE)) / other).unlink()
     assert rows_of(lake, FIRST) == [str(FIRST)]
     assert lake.run_dates(TABLE) == [FIRST, SECOND]
@@ -103,7 +103,7 @@ def test_dates_of_a_file_with_several_are_those_of_its_rows(lake: Lake) -> None:
     lake.replace_dates(TABLE, dated_rows({FIRST: ["a"], THIRD: ["c"]}), [FIRST, THIRD])
     assert lake.run_dates(TABLE) == [FIRST, THIRD]
     assert rows_of(lake, SECOND) == []
-    assert len(lake.list_files(TABLE, SECOND)) == 1
+    assert len(lake.list_files(TABLE, [SECOND])) == 1
 
 
 def test_file_without_statistics_can_hold_any_date(lake: Lake) -> None:

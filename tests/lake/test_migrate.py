@@ -47,7 +47,7 @@ def contents(lake: Lake) -> dict[str, Any]:
 def test_tables_with_partitions_keep_them_until_migrated(old: Lake) -> None:
     assert [stored_partitions(old, table) for table in TABLES] == [["run_date"], ["order_date"], ["run_date"]]
     old.replace_date("bronze.orders", landing_rows("new"), SECOND)
-    found = old.dataset("bronze.orders", SECOND)
+    found = old.dataset("bronze.orders", [SECOND])
     assert found is not None
     assert found.to_table()["value"].to_pylist() == ["new"]
     assert old.run_dates("bronze.orders") == DATES

@@ -190,24 +190,24 @@ def test_partitions_are_sorted_dates(lake: Lake) -> None:
 
 
 def test_dataset_of_a_date_has_its_rows_and_files(lake: Lake) -> None:
-    assert (lake.dataset("bronze.orders", FIRST), lake.list_files("bronze.orders", FIRST)) == (None, frozenset())
+    assert (lake.dataset("bronze.orders", [FIRST]), lake.list_files("bronze.orders", [FIRST])) == (None, frozenset())
     for day in (FIRST, SECOND):
         lake.replace_date("bronze.orders", landing_rows(f"of {day}"), day)
-    found = lake.dataset("bronze.orders", SECOND)
+    found = lake.dataset("bronze.orders", [SECOND])
     assert found is not None
     assert found.to_table()["value"].to_pylist() == [f"of {SECOND}"]
-    before = lake.list_files("bronze.orders", SECOND)
+    before = lake.list_files("bronze.orders", [SECOND])
     lake.replace_date("bronze.orders", landing_rows("another"), FIRST)
-    assert lake.list_files("bronze.orders", SECOND) == before
+    assert lake.list_files("bronze.orders", [SECOND]) == before
     lake.replace_date("bronze.orders", landing_rows("another"), SECOND)
-    assert not lake.list_files("bronze.orders", SECOND) & before
+    assert not lake.list_files("bronze.orders", [SECOND]) & before
 
 
 def test_unpartitioned_table_is_read_as_a_whole(lake: Lake) -> None:
     merge(lake, PRODUCTS, products(FIRST, Version("a", "a", 1)), dates=[FIRST])
-    found = lake.dataset("silver.products", SECOND)
+    found = lake.dataset("silver.products", [SECOND])
     assert found is not None
-    assert found.count_rows() == len(lake.list_files("silver.products", SECOND)) == 1
+    assert found.count_rows() == len(lake.list_files("silver.products", [SECOND])) == 1
 
 
 def test_threads_can_replace_dates_of_a_new_table(root: str) -> None:

@@ -211,7 +211,7 @@ class _Merge:
         """Store the rows as the versions of the dates; return for how many rows their date had a newer version before."""
         table, names = _versions_table(self._contract), [*self._schema.names, _WITHDRAWN_COLUMN, RUN_DATE_COLUMN]
         kept = f"SELECT landed_on AS {RUN_DATE_COLUMN}, *, FALSE AS {_WITHDRAWN_COLUMN} FROM {_SCHEMA}.rows"
-        stored = self._lake.dataset(table, self._dates[0] if len(self._dates) == 1 else None)
+        stored = self._lake.dataset(table, self._dates)
         if stored is not None:
             # Rows that were kept under an earlier contract lack columns that were added later.
             asked = [pa.field(_WITHDRAWN_COLUMN, pa.bool_()), pa.field(RUN_DATE_COLUMN, pa.date32())]

@@ -145,7 +145,7 @@ def open_version(lake: Lake, table: str, version: int, landed: Optional[date] = 
     pinned = dict(lake.pinned)
     lake.pin({**pinned, table: version})
     try:
-        rows = lake.dataset(table, landed)
+        rows = lake.dataset(table, None if landed is None else [landed])
         if rows is not None:
             rows.count_rows()
     except (DeltaError, OSError):

@@ -31,7 +31,7 @@ from daybook.errors import LakeError
 from daybook.lake.compaction import compact_groups, find_compaction
 from daybook.lake.delta import (
     TableCache,
-    column_expression,
+    dates_expression,
     open_dataset,
     open_table,
     open_table_or_none,
@@ -166,11 +166,11 @@ class Lake:
         """
         self.pinned = dict(versions)
 
-    def dataset(self, table: str, run_date: Optional[date] = None) -> Optional[pa.dataset.Dataset]:
+    def dataset(self, table: str, dates: Optional[Collection[date]] = None) -> Optional[pa.dataset.Dataset]:
         """Return the table at its pinned or newest version and record that in ``tables_read``; None if it does not exist.
 
         A table with a contract, and its candidate, has the contract's columns in every version, under their stored names
-        (``daybook.lake.delta.column_expression``). With ``run_date``, only the rows of that date are read; a table without
+        (``daybook.lake.delta.column_expression``). With ``dates``, only the rows of these dates are read; a table without
         dates is read as a whole.
         """
         delta = self._open(table)
@@ -179,20 +179,20 @@ class Lake:
         self.tables_read[table] = int(delta.version())
         column = find_stored_date_column(delta)
         contract = find_contract(table)
-        if run_date is None or column is None:
+        if dates is None or column is None:
             rows = self._tables.dataset(delta.table_uri, delta)
             return rows if contract is None else with_columns(rows, contract.arrow_schema)
-        rows = open_dataset(delta, select_files(list_data_files(delta), [run_date]))
+        rows = open_dataset(delta, select_files(list_data_files(delta), dates))
         if contract is not None:
             rows = with_columns(rows, contract.arrow_schema)
-        return rows.filter(column_expression(rows.schema, column) == pa.scalar(run_date))
+        return rows.filter(dates_expression(rows.schema, column, dates))
 
-    def list_files(self, table: str, run_date: date) -> frozenset[str]:
-        """Return the files that ``dataset`` reads. The same files have the same rows, of this and perhaps other dates."""
+    def list_files(self, table: str, dates: Collection[date]) -> frozenset[str]:
+        """Return the files that ``dataset`` reads. The same files have the same rows, of these and perhaps other dates."""
         delta = self._open(table)
         if delta is None:
             return frozenset()
-        return frozenset(each.path for each in select_files(list_data_files(delta), [run_date]))
+        return frozenset(each.path for each in select_files(list_data_files(delta), dates))
 
     def run_dates(self, table: str) -> list[date]:
         """Return the dates that a table has rows of, sorted (``daybook.lake.delta.read_dates``)."""

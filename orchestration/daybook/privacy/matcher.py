@@ -112,6 +112,9 @@ class ValueMatcher:
         self._max_in_memory = max_in_memory
         self._columns: list[tuple[str, str]] = []
         self._values = PersonalValues()
+        self._held: dict[tuple[str, str], int] = {}
+        """Values in memory: the number of the column in which each text of a column's name was first."""
+        self._unindexed: list[tuple[int, str]] = []
         self._database: Any = None
         self._indexed = False
         self._selected: set[tuple[int, str]] = set()
@@ -140,7 +143,7 @@ class ValueMatcher:
         """Return whether all values of an array have been added to the column."""
         distinct = _distinct_searchable(array)
         if self._database is None:
-            return all((column, text) in self._values.known for text in distinct.to_pylist())
+            return all((column, text) in self._held for text in distinct.to_pylist())
         ranks = [-1, *(rank for rank, each in enumerate(self._columns) if each == (column, kind))]
         known = f"SELECT value FROM landed WHERE rank IN ({', '.join(map(str, ranks))})"
         self._database.register("_rows", pa.table({"value": distinct}))
@@ -152,21 +155,21 @@ class ValueMatcher:
         """Add a column's values in memory if there is room; return whether they were added."""
         if len(distinct) > self._max_in_memory:
             return False
-        column, kind = self._columns[rank]
-        new = [text for text in distinct.to_pylist() if (column, text) not in self._values.known]
-        if len(self._values.known) + len(new) > self._max_in_memory:
+        column, _ = self._columns[rank]
+        new = [text for text in distinct.to_pylist() if (column, text) not in self._held]
+        if len(self._held) + len(new) > self._max_in_memory:
             return False
-        self._values.add(column, kind, new)
+        self._held.update(((column, text), rank) for text in new)
+        self._unindexed += [(rank, text) for text in new]
         return True
 
     def _spill_to_database(self) -> None:
         """Move all values to a database."""
         self._database = self._connect()
         self._database.execute("CREATE TABLE landed (rank INTEGER, value VARCHAR)")
-        known, self._values = self._values.known, PersonalValues()
-        ranks = [self._columns.index((column, kind)) for (column, _), kind in known.items()]
-        values = pa.array([text for _, text in known], pa.string())
-        self._store(pa.table({"rank": pa.array(ranks, pa.int32()), "value": values}))
+        values = pa.array([text for _, text in self._held], pa.string())
+        self._store(pa.table({"rank": pa.array(self._held.values(), pa.int32()), "value": values}))
+        self._values, self._held, self._unindexed = PersonalValues(), {}, []
 
     def _store(self, rows: pa.Table) -> None:
         self._indexed = False
@@ -187,9 +190,9 @@ class ValueMatcher:
 
     def prefetch(self, texts: Iterable[str]) -> None:
         """Select the values for the search of these texts in one query, since each query scans all values."""
+        self.build_index()
         if self._database is None:
             return
-        self.build_index()
         new = set(texts) - self._prefetched
         if not new:
             return
@@ -218,7 +221,10 @@ class ValueMatcher:
             self._values.add(*self._columns[rank], [value])
 
     def build_index(self) -> None:
-        """Build the table of search keys in the database. The first search builds it otherwise."""
+        """Build the search keys of all values. The first search builds them otherwise."""
+        for rank, text in self._unindexed:
+            self._values.add(*self._columns[rank], [text])
+        self._unindexed = []
         if self._database is None or self._indexed:
             return
         names = list(dict.fromkeys(column for column, _ in self._columns))

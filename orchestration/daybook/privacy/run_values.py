@@ -75,19 +75,18 @@ def build_redactor(settings: Settings, run_id: str, *, stage: Optional[str] = No
     files, marks = _list_data_files(lake, settings, source, dates), _read_landing_state(settings, source, dates)
     archive = Archive(settings.archive)
     raw_tables = list_raw_tables_read(archive, run_id, stage) if stage else set()
-    bronze = {(f"bronze.{name}", day): lake.dataset(f"bronze.{name}", day) for name in source.entities for day in dates}
+    bronze = {f"bronze.{name}": lake.dataset(f"bronze.{name}", dates) for name in source.entities}
     reads_landing = stage == STAGES[0] or not any(_has_rows_of(run_id, stored) for stored in bronze.values())
 
     def read_values() -> Iterator[_Values]:
-        for (table, day), stored in bronze.items():
-            yield from _read_table(lake, stored, table, source, day)
+        for table, stored in bronze.items():
+            yield from _read_table(lake, stored, table, source, dates)
         for entity in source.entities if reads_landing else ():
             # A file that belongs to all dates, such as a snapshot, is read once.
             for day in {source.entities[entity].pattern(day): day for day in dates}.values():
                 yield from _read_landing(settings, source, entity, day)
         for table in (f"quarantine.{name}" for name in _list_quarantine_tables(settings)):
-            for day in dates:
-                yield from _read_table(lake, lake.dataset(table, day), table, source, day)
+            yield from _read_table(lake, lake.dataset(table, dates), table, source, dates)
         for table in sorted(_find_raw_tables_in_notebook(stage, settings, source) | raw_tables) if stage else ():
             yield from _read_table(lake, lake.dataset(table), table, source, None)
 
@@ -98,9 +97,7 @@ def build_redactor(settings: Settings, run_id: str, *, stage: Optional[str] = No
 
     def find_keys(tokens: Collection[str]) -> set[str]:
         merged = find_customer_keys(lake, tokens)
-        for day in dates:
-            merged |= _find_landed_pseudonyms(set(tokens) - merged, settings, lake, source, day)
-        return merged
+        return merged | _find_landed_pseudonyms(set(tokens) - merged, settings, lake, source, dates)
 
     def is_current() -> bool:
         if reads_landing and (marks is None or _read_landing_state(settings, source, dates) != marks):
@@ -110,9 +107,9 @@ def build_redactor(settings: Settings, run_id: str, *, stage: Optional[str] = No
         current = _list_data_files(lake, settings, source, dates)
         return all(
             values.contains_all(*found)
-            for (table, day), listed in current.items()
-            if listed != files.get((table, day))
-            for found in _read_table(lake, lake.dataset(table, day), table, source, day)
+            for table, listed in current.items()
+            if listed != files.get(table)
+            for found in _read_table(lake, lake.dataset(table, dates), table, source, dates)
         )
 
     return RunRedactor(values, ordinary, find_keys, is_current)
@@ -162,18 +159,15 @@ def _read_cells(notebook: Path) -> list[tuple[str, str]]:
         return []
 
 
-def _list_data_files(
-    lake: Lake, settings: Settings, source: Source, dates: Collection[date]
-) -> dict[tuple[str, date], frozenset[str]]:
-    """Return the data files of dates, by table and date. The same files hold the same rows.
+def _list_data_files(lake: Lake, settings: Settings, source: Source, dates: Collection[date]) -> dict[str, frozenset[str]]:
+    """Return the data files of dates, by table. The same files hold the same rows.
 
     Quarantine tables of entities are left out, since their rows are copies of rows in bronze.
     """
     others = [name for name in _list_quarantine_tables(settings) if name not in source.entities]
     return {
-        (table, day): lake.list_files(table, day)
+        table: lake.list_files(table, dates)
         for table in (*(f"bronze.{name}" for name in source.entities), *(f"quarantine.{name}" for name in others))
-        for day in dates
     }
 
 
@@ -260,8 +254,10 @@ def find_customer_keys(lake: Lake, tokens: Collection[str]) -> set[str]:
     return found
 
 
-def _find_landed_pseudonyms(tokens: set[str], settings: Settings, lake: Lake, source: Source, run_date: date) -> set[str]:
-    """Return the tokens that are pseudonyms of ids in a date's bronze rows, which are not in silver before the merge.
+def _find_landed_pseudonyms(
+    tokens: set[str], settings: Settings, lake: Lake, source: Source, dates: Collection[date]
+) -> set[str]:
+    """Return the tokens that are pseudonyms of ids in the dates' bronze rows, which are not in silver before the merge.
 
     Pseudonyms are made of ids as they landed and without the .0 that spreadsheets add. Ids that a mapping changes otherwise
     are found in silver after the merge.
@@ -271,7 +267,7 @@ def _find_landed_pseudonyms(tokens: set[str], settings: Settings, lake: Lake, so
         return found
     keys = load_keys(settings.pii_key)
     for entity in source.entities:
-        stored = lake.dataset(f"bronze.{entity}", run_date)
+        stored = lake.dataset(f"bronze.{entity}", dates)
         ids = [name for name, kind in pii_classes(source, entity).items() if kind == "id"]
         for name in matching_columns(stored.schema.names, ids) if stored is not None else ():
             for array in _scan_column(stored, name, None):
@@ -289,8 +285,10 @@ def _match_declared_columns(names: Iterable[str], personal: Iterable[str]) -> di
     return {name: declared[column_key(name)] for name in names if column_key(name) in declared}
 
 
-def _read_table(lake: Lake, stored: Optional[ds.Dataset], table: str, source: Source, day: Optional[date]) -> Iterator[_Values]:
-    """Yield the personal values in the stored rows of a table, of one date or all."""
+def _read_table(
+    lake: Lake, stored: Optional[ds.Dataset], table: str, source: Source, dates: Optional[Collection[date]]
+) -> Iterator[_Values]:
+    """Yield the personal values in the stored rows of a table, of some dates or all."""
     if stored is None:
         return
     names, entity = stored.schema.names, table.split(".")[1]
@@ -299,7 +297,7 @@ def _read_table(lake: Lake, stored: Optional[ds.Dataset], table: str, source: So
     is_copy = entity in source.entities and not table.startswith("bronze.")
 
     def read_all() -> Iterator[pa.RecordBatch]:
-        for dataset in (stored, lake.dataset(f"bronze.{entity}", day) if is_copy else None):
+        for dataset in (stored, lake.dataset(f"bronze.{entity}", dates) if is_copy else None):
             if dataset is not None:
                 plain = _non_personal_columns(dataset.schema.names, personal)
                 yield from dataset.to_batches(columns=plain, **_SCAN_OPTIONS)
