@@ -56,7 +56,7 @@ def run(bench: Bench) -> Result:
     def daybook() -> Result:
         workspace = empty.copy(root / "daybook")
         with MemoryWatch() as memory:
-            result = systems.run_backfill(workspace, dates[0], dates[-1], 1)
+            result = systems.run_backfill(workspace, dates[0], dates[-1], _AT_ONCE)
         require_same_gold("daybook", workspace.lake, read_gold(reference.lake, dates[0]), dates[0])
         return {**result, "dates": len(dates), "peak_bytes": memory.peak}
 

@@ -6,7 +6,7 @@ interleavings of separate processes in one process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from decimal import Decimal
@@ -137,8 +137,8 @@ class HeldLake(Lake):
         super().__init__(root, run_id=run.run_id)
         self._run = run
 
-    def dataset(self, table: str, landed: Optional[date] = None) -> Any:
-        found = super().dataset(table, landed)
+    def dataset(self, table: str, dates: Optional[Collection[date]] = None) -> Any:
+        found = super().dataset(table, dates)
         self._run.step()
         return found
 

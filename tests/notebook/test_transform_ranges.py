@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -61,6 +62,18 @@ def order(order_id: str, placed: date, status: str = "paid", version: int = 1) -
     }
 
 
+def line(order_id: str, number: int = 1) -> dict[str, Any]:
+    return {
+        "order_id": order_id,
+        "line_number": number,
+        "product_id": "p1",
+        "quantity": 1,
+        "unit_price": Decimal(1),
+        "is_return": False,
+        "version_at": moment(DAYS[0], 1),
+    }
+
+
 def read_silver(root: str) -> dict[str, list[tuple[Any, ...]]]:
     engine = DuckDBEngine(Lake(root), load_settings("local").timezone)
     return {name: sorted(engine.rows(f"SELECT * FROM {name}"), key=repr) for name in load_tables("silver")}
@@ -101,6 +114,22 @@ def test_rejected_date_within_a_range_is_left_out(tmp_path: Any) -> None:
     assert Lake(f"{tmp_path}/range").run_dates(LANDED_DATES) == [EARLY, LATE]
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_line_of_a_known_order_is_not_warned_of(tmp_path: Any, together: bool) -> None:
+    landed = [
+        landing(EARLY, orders=[order("o1", EARLY)]),
+        landing(MIDDLE, order_items=[line("o1"), line("o2"), line("o3")]),
+        landing(LATE, orders=[order("o2", LATE)], order_items=[line("o2", 2)]),
+    ]
+    stages = [transform_dates(str(tmp_path), part) for part in ([landed] if together else [[each] for each in landed])]
+    warnings = {day: result.warnings for stage in stages for day, result in stage.results.items()}
+    assert [[each for each in warnings[day] if "is among orders" in each] for day in DAYS] == [
+        [],
+        ["silver.order_items: 2 rows break 'order_id is among orders'"],
+        [],
+    ]
+
+
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.tuples(*(landings(day) for day in DAYS)), st.sampled_from([[0], [1], [2], []]))
 def test_any_cut_leaves_the_same_silver(
@@ -120,10 +149,10 @@ def test_many_cuts_leave_the_same_silver(
 
 def check_cut(root: str, landed: Sequence[Landing], cuts: list[int]) -> None:
     """Transform dates one by one, and as ranges of which the later comes first; compare silver and the notes."""
-    for each in landed:
-        transform_dates(f"{root}/single", [each])
+    warnings = {each.day: transform_dates(f"{root}/single", [each]).results[each.day].warnings for each in landed}
     cut = cuts[0] if cuts else 0
-    transform_dates(f"{root}/ascending", landed)
+    ascending = transform_dates(f"{root}/ascending", landed)
+    assert {day: result.warnings for day, result in ascending.results.items()} == warnings
     assert read_silver(f"{root}/ascending") == read_silver(f"{root}/single")
     # Merged one after the other, each date notes at most what the range notes for it. The range knows where an order is at its
     # end: the date from which a later date moved it is noted for that later date.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from functools import partial
-from typing import Callable, Optional
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from daybook.contracts import Table, load_tables
 from daybook.contracts.canonical import business_date_instant, business_date_table
@@ -16,7 +17,7 @@ from daybook.errors import SourceError, SqlError
 from daybook.lake.merge import merge
 from daybook.notebook.affected_dates import DatePair, StaleDateTracker
 from daybook.notebook.context import Stage
-from daybook.notebook.conversions import find_raising_value, find_unconvertible_values
+from daybook.notebook.conversions import ADDRESS_COLUMNS, find_raising_value, find_unconvertible_values
 from daybook.notebook.derived_columns import add_derived_columns, update_derived_columns
 from daybook.notebook.display import Listing
 from daybook.notebook.faults import for_each_date
@@ -26,12 +27,12 @@ from daybook.notebook.validate import define_accepted_rows
 from daybook.quality.checks import (
     MAX_SAMPLES,
     RuleResult,
-    check_contract,
+    check_rules_by_date,
     describe_value_error,
-    find_satisfied_dates,
     sample_sql,
 )
 from daybook.quality.gates import Finding, format_warnings, gate_broken_rules
+from daybook.quality.rules import table_rules
 from daybook.sources import mapped_sql
 from daybook.sources.config import row_position
 from daybook.sources.mapping import (
@@ -41,6 +42,7 @@ from daybook.sources.mapping import (
     group_sql,
     is_mapped_by_date,
     join_by_date,
+    list_dates_sql,
     merge_group,
     quote,
 )
@@ -190,11 +192,9 @@ def merge_silver(stage: Stage) -> Listing:
     rows = {each.name: _count_by_date(stage, f"new.{each.name}") for each in contracts}
     read = {day: sum(counts.get(day, 0) for counts in landed.values()) for day in stage.dates}
     found_by: list[RuleResult] = []
-    satisfied = _check_all_dates(stage, contracts)
+    results = _check_dates(stage, contracts, stage.dates)
     for day in list(stage.dates):
-        # The rows of a rejected date are not there to refer to.
-        all_continue = len(stage.dates) == len(read)
-        found = satisfied[day] if day in satisfied and all_continue else _check_date(stage, contracts, day)
+        found = results[day]
         for contract in contracts:
             # Where every landed row is there, each has a key of its own.
             count = landed[contract.name].get(day, 0)
@@ -206,6 +206,9 @@ def merge_silver(stage: Stage) -> Listing:
         reasons = apply_approval(stage, day, gate_broken_rules(found) + result.findings, found)
         if reasons:
             stage.reject_date(day, reasons, rows_in=read[day])
+            # The rows of a rejected date are not there to refer to.
+            later = [each for each in stage.dates if each > day]
+            results = _check_dates(stage, contracts, later) if later else {}
     if stage.ended:
         return format_rules(found_by)
     if len(stage.dates) < len(read):
@@ -239,45 +242,104 @@ def _count_by_date(stage: Stage, relation: str) -> dict[date, int]:
     return dict(stage.engine.rows(f"SELECT {LANDED_ON}, count(*) FROM {relation} GROUP BY {LANDED_ON}"))
 
 
-def _check_all_dates(stage: Stage, contracts: Sequence[Table]) -> dict[date, list[RuleResult]]:
-    """Check the new rows of all dates of a range at once; return the results of the dates that satisfy every rule."""
-    if not stage.is_range:
-        return {}
-    found: dict[date, list[RuleResult]] = {day: [] for day in stage.dates}
-    own = {day: [day] for day in stage.dates}
+def _check_dates(stage: Stage, contracts: Sequence[Table], dates: Sequence[date]) -> dict[date, list[RuleResult]]:
+    """Check the new rows of dates against the contracts; return the results by date.
+
+    Foreign keys may refer to rows in silver, and to new rows of the same and earlier dates.
+    """
+    found: dict[date, list[RuleResult]] = {day: [] for day in dates}
+    _define_referenced_rows(stage, contracts)
     for contract in contracts:
-        if find_unconvertible_values(stage.engine, f"mapped.{contract.name}", contract) or find_unconvertible_values(
-            stage.engine, f"marked.{contract.name}", contract, tuple(contract.key)
-        ):
-            return {}
-        results = find_satisfied_dates(
-            stage.engine, f"new.{contract.name}", contract, own, column=LANDED_ON, known=_known_sql(stage)
+        for kind, key in (("mapped", ADDRESS_COLUMNS), ("marked", tuple(contract.key))):
+            if find_unconvertible_values(stage.engine, f"{kind}.{contract.name}", contract, key):
+                for day in dates:
+                    of_day = _rows_of_date(stage, f"{kind}.{contract.name}", day)
+                    found[day] += find_unconvertible_values(stage.engine, of_day, contract, key)
+        checked = f"dated.{contract.name}"
+        stage.engine.create_view(
+            checked,
+            f"SELECT {LANDED_ON} AS {RUN_DATE}, * FROM new.{contract.name} WHERE {LANDED_ON} IN ({list_dates_sql(dates)})",
         )
-        found = {day: [*before, *results[day]] for day, before in found.items() if day in results}
+        results, _, _ = check_rules_by_date(
+            stage.engine,
+            checked,
+            table_rules(contract, _referenced),
+            contract.full_name,
+            key=contract.key,
+            dates=dates,
+            restrict=partial(_restrict_referenced_rows, stage),
+            pseudonyms=tuple(contract.pseudonyms),
+        )
+        for day in dates:
+            found[day] += results[day]
     return found
 
 
-def _known_sql(stage: Stage, until: Optional[date] = None) -> Callable[[str], str]:
-    """Return SQL for the rows of a table that foreign keys may refer to: in silver, and new ones of dates up to ``until``."""
-    up_to = f" AND {LANDED_ON} <= DATE '{until}'" if until else ""
-
-    def known(table: str) -> str:
-        name = table.split(".")[1]
-        new = f"SELECT * FROM new.{name} WHERE {LANDED_ON} IN ({stage.dates_sql}){up_to}"
-        return f"(SELECT * FROM {table} UNION ALL {new}) AS known"
-
-    return known
+def _referenced(table: str) -> str:
+    """Return the name of the rows of a table that foreign keys of the new rows refer to."""
+    return f"referenced.{table.split('.')[1]}"
 
 
-def _check_date(stage: Stage, contracts: Sequence[Table], day: date) -> list[RuleResult]:
-    """Check the new rows of a date against the contracts. Foreign keys may refer to rows of earlier dates of the range."""
-    found = []
+def _define_referenced_rows(stage: Stage, contracts: Sequence[Table]) -> None:
+    """Define, by table, the values that new rows refer to and that are known on their date, with that date as ``run_date``.
+
+    A value is known if it is in silver, or among the new rows of the same or an earlier date that continues.
+    """
+    engine = stage.engine
+    selects: dict[str, list[str]] = {}
     for contract in contracts:
-        mapped, marked, new = (_rows_of_date(stage, f"{kind}.{contract.name}", day) for kind in ("mapped", "marked", "new"))
-        found += find_unconvertible_values(stage.engine, mapped, contract)
-        found += find_unconvertible_values(stage.engine, marked, contract, tuple(contract.key))
-        found += check_contract(stage.engine, new, contract, run_date=day, known=_known_sql(stage, day))
-    return found
+        for item in contract.properties:
+            for relationship in item.relationships:
+                parent, _, column = relationship.to.partition(".")
+                engine.create_table(
+                    "_references",
+                    f"SELECT child.{LANDED_ON} AS {RUN_DATE}, child.{quote(item.name)} AS {quote(column)}, "
+                    f"min(parent.{LANDED_ON}) AS since FROM new.{contract.name} AS child LEFT JOIN new.{parent} AS parent "
+                    f"ON parent.{quote(column)} = child.{quote(item.name)} AND parent.{LANDED_ON} IN ({stage.dates_sql}) "
+                    f"WHERE child.{quote(item.name)} IS NOT NULL GROUP BY ALL",
+                )
+                _select_stored_references(stage, parent, column)
+                known = f"referred.{contract.name}_{item.name}_{parent}"
+                engine.create_table(
+                    known,
+                    f"SELECT {RUN_DATE}, {quote(column)} FROM _references "
+                    f"WHERE since <= {RUN_DATE} OR {quote(column)} IN (SELECT {quote(column)} FROM _stored_references)",
+                )
+                selects.setdefault(parent, []).append(f"SELECT * FROM {known}")
+    for parent, parts in selects.items():
+        engine.create_view(f"all_referenced.{parent}", " UNION ALL BY NAME ".join(parts))
+    _restrict_referenced_rows(stage, [f"referenced.{parent}" for parent in selects], stage.dates)
+
+
+def _select_stored_references(stage: Stage, parent: str, column: str) -> None:
+    """Register the values of ``_references`` that no new row of their date has and that are in silver.
+
+    The name of a silver table stands for the rows of its cell here, so the lake is read. Only these values are, since silver
+    has the rows of all dates.
+    """
+    wanted = stage.engine.arrow(
+        f"SELECT DISTINCT {quote(column)} FROM _references WHERE since IS NULL OR since > {RUN_DATE}"
+    ).column(0)
+    stored = stage.lake.dataset(f"silver.{parent}") if len(wanted) else None
+    found = wanted.slice(0, 0)
+    if stored is not None:
+        values = wanted.combine_chunks()
+        bounds = pc.min_max(values)
+        field = ds.field(column)
+        # Bounds, unlike a list of values, are compared with the statistics of files and row groups.
+        within = (field >= bounds["min"]) & (field <= bounds["max"])
+        found = stored.to_table(columns=[column], filter=within & field.isin(values)).column(0)
+    stage.engine.register("_stored_references", pa.table({column: found}))
+
+
+def _restrict_referenced_rows(stage: Stage, tables: Collection[str], dates: Sequence[date]) -> None:
+    """Restrict those of ``tables`` that are referenced rows to some dates."""
+    for name in tables:
+        schema, _, parent = name.partition(".")
+        if schema == "referenced":
+            stage.engine.create_view(
+                name, f"SELECT * FROM all_referenced.{parent} WHERE {RUN_DATE} IN ({list_dates_sql(dates)})"
+            )
 
 
 def _rows_of_date(stage: Stage, relation: str, day: date) -> str:

@@ -169,6 +169,7 @@ def check_rules_by_date(
     dates: Sequence[date],
     restrict: Callable[[Collection[str], Sequence[date]], None],
     counted: str = "TRUE",
+    pseudonyms: tuple[str, ...] = (),
     objects: str = "",
 ) -> tuple[dict[date, list[RuleResult]], pa.Table, list[Rule]]:
     """Check the rows of several dates against rules, with the results of ``check_rules`` for each date alone.
@@ -178,7 +179,7 @@ def check_rules_by_date(
 
     Parameters
     ----------
-    engine, relation, rules, table, counted, objects
+    engine, relation, rules, table, counted, pseudonyms, objects
         See ``check_rules``. The rows have a column ``run_date``.
     key
         Columns that identify a row within its date.
@@ -197,7 +198,7 @@ def check_rules_by_date(
     found: dict[date, dict[str, RuleResult]] = {day: {} for day in dates}
     flagged: list[tuple[pa.Table, list[Rule]]] = []
     try:
-        flagged.append(_check_together(engine, relation, together, table, key, counted, objects, found))
+        flagged.append(_check_together(engine, relation, together, table, key, counted, pseudonyms, objects, found))
     except SqlError as error:
         if describe_value_error(error) is None:
             raise
@@ -208,7 +209,7 @@ def check_rules_by_date(
         restrict(read, [day])
         of_day = f"(SELECT * FROM {relation} WHERE run_date = DATE '{day}') AS checked"
         results, rows, broken = check_rules(
-            engine, of_day, apart, table, key=key, counted=counted, run_date=day, objects=objects
+            engine, of_day, apart, table, key=key, counted=counted, pseudonyms=pseudonyms, run_date=day, objects=objects
         )
         found[day].update({each.rule: each for each in results})
         flagged.append((rows.add_column(0, "run_date", pa.repeat(pa.scalar(day, pa.date32()), rows.num_rows)), broken))
@@ -232,6 +233,7 @@ def _check_together(
     table: str,
     key: list[str],
     counted: str,
+    pseudonyms: tuple[str, ...],
     objects: str,
     found: dict[date, dict[str, RuleResult]],
 ) -> tuple[pa.Table, list[Rule]]:
@@ -251,7 +253,7 @@ def _check_together(
     broken = [rule for rule in dated if rule.failing and any(numbers.get((rule.name, day)) for day in found)]
     address = ["run_date", *key]
     rows = engine.arrow(failing_sql(relation, broken, address)) if broken else pa.table({name: [] for name in address})
-    samples = _fetch_samples(engine, rows, broken, key, (), by="run_date")
+    samples = _fetch_samples(engine, rows, broken, key, pseudonyms, by="run_date")
     for day, results in found.items():
         for rule in rules:
             number = numbers.get((rule.name, day), rule.value_without_rows if rule.value else 0)
