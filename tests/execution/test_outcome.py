@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from papermill.exceptions import PapermillExecutionError
 
-from daybook.execution.outcome import ObservedExecution, find_failure
+from daybook.execution.outcome import ObservedExecution, find_failure, remove_results
 from daybook.notebook import begin, notify
 from daybook.notebook import context as stages
 from daybook.notebook.parameters import notebook_path
@@ -202,6 +202,19 @@ def executed() -> NotebookNode:
     for index in (2, 0):
         content.cells.insert(index, new_markdown_cell("An exception!", metadata={"tags": ["papermill-error-cell-tag"]}))
     return content
+
+
+def test_removed_results_leave_what_a_cell_shows() -> None:
+    notebook = build_notebook()
+    both = new_output("display_data", data={RESULT_MIME: RESULT, "text/plain": "SUCCEEDED"})
+    alone = new_output("display_data", data={RESULT_MIME: RESULT})
+    notebook.cells[2].outputs = [both, alone, new_output("stream", text="printed")]
+    remove_results(notebook)
+    assert [each.get("data") for each in notebook.cells[2].outputs] == [
+        {"text/plain": "SUCCEEDED"},
+        {RESULT_MIME: RESULT},
+        None,
+    ]
 
 
 def result(**fields: Any) -> NotebookNode:

@@ -186,6 +186,55 @@ def test_dates_of_a_range_are_checked_each_by_itself() -> None:
         assert together.rows("bronze.orders") != []
 
 
+def test_listings_of_a_range_have_sums_over_its_dates(capsys: pytest.CaptureFixture[str]) -> None:
+    with two_shops(MIXED) as (together, _):
+        stage = together.open("ingest", DAYS)
+        landing = ingest.read_landing(stage)
+        ingest.replace_bronze(stage, landing)
+        by_entity = {row[0]: dict(zip(landing.listing.columns, row)) for row in landing.listing.rows}
+        assert by_entity["orders"]["rows of the dates"] == sum(len(each.orders) for each in MIXED)
+        assert (by_entity["returns"]["files"], by_entity["orders"]["files"]) == (2, 3)
+        files = landing.file_listing
+        assert [row[0] for row in files.rows] == DAYS
+        assert [dict(zip(files.columns, row))["files"] for row in files.rows] == [9, 8, 9]
+
+        stage = together.open("validate", DAYS)
+        checked = validate.check_landing(stage)
+        counts = {row[0]: dict(zip(checked.listing.columns, row)) for row in checked.listing.rows}
+        lines = counts["order_items"]
+        assert [lines[name] for name in ("landed", "rejected", "on")] == [6, 1, DAYS[0]]
+        assert (counts["returns"]["rejected"], counts["returns"]["on"]) == (0, None)
+        rules = {row[:2]: dict(zip(checked.rule_listing.columns, row)) for row in checked.rule_listing.rows}
+        assert len(rules) == len(checked.rule_listing.rows) == len(checked.dates[DAYS[0]].rules)
+        broken = {row[:2]: dict(zip(checked.broken.columns, row)) for row in checked.broken.rows}
+        assert set(broken) == {key for key, each in rules.items() if each["broken on dates"]}
+        for key, each in broken.items():
+            failing = {
+                day: next(rule.failing for rule in found.rules if (rule.table, rule.rule) == key)
+                for day, found in checked.dates.items()
+            }
+            assert each["failing"] == rules[key]["failing"] == sum(failing.values())
+            assert (each["dates"], failing[each["worst date"]] > 0) == (sum(map(bool, failing.values())), True)
+
+        outcomes = validate.quarantine(stage, checked)
+        assert outcomes is not None
+        assert [row[:2] for row in outcomes.rows] == [(DAYS[0], "SUCCEEDED"), (DAYS[1], "SUCCEEDED"), (DAYS[2], "REJECTED")]
+        assert [bool(row[-1]) for row in outcomes.rows] == [False, False, True]
+
+
+def test_listings_of_one_date_have_no_dates(capsys: pytest.CaptureFixture[str]) -> None:
+    with two_shops(MIXED) as (_, alone):
+        stage = alone.open("ingest", DAYS[:1])
+        landing = ingest.read_landing(stage)
+        ingest.replace_bronze(stage, landing)
+        assert landing.file_listing.columns == ["entity", "file", "bytes", "rows"]
+        stage = alone.open("validate", DAYS[:1])
+        checked = validate.check_landing(stage)
+        shown = [*checked.listing.columns, *checked.broken.columns, *checked.rule_listing.columns]
+        assert not {"dates", "on", "worst date", "broken on dates"} & set(shown)
+        assert validate.quarantine(stage, checked) is None
+
+
 @pytest.mark.slow
 def test_corrupt_file_fails_its_date_only() -> None:
     delivered = [MIXED[0], Delivery(DAYS[1], [{}], [], corrupt=True), MIXED[2]]
@@ -263,7 +312,8 @@ def test_accepted_rows_have_their_date(capsys: pytest.CaptureFixture[str]) -> No
         stage = together.open("transform", DAYS)
         assert stage.dates == DAYS[:2]
         listing = validate.define_accepted_rows(stage)
-        assert ("2025-11-28", "orders", 1) in listing.rows
+        assert listing.columns == ["entity", "accepted rows", "dates with rows"]
+        assert ("orders", 2, 2) in listing.rows
         rows = stage.engine.rows("SELECT run_date, order_id FROM orders ORDER BY ALL")
         assert rows == [(DAYS[0], "DB-000001"), (DAYS[1], "DB-000002")]
         assert stage.engine.fetch_row("SELECT count(*) FROM orders WHERE customer_id = 'c1'") == (0,)

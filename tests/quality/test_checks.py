@@ -13,8 +13,8 @@ from daybook.contracts import load_table
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError
 from daybook.lake.tables import Lake
-from daybook.notebook.gate import format_rules
-from daybook.quality.checks import check_contract, check_rules, reasons_sql
+from daybook.notebook.gate import format_range_rules, format_rules
+from daybook.quality.checks import RuleResult, check_contract, check_rules, reasons_sql
 from daybook.quality.rules import Rule
 
 PRODUCTS = load_table("silver.products")
@@ -47,6 +47,24 @@ def test_listing_shows_sql_counts_and_positions(engine: DuckDBEngine) -> None:
     assert (by_rule["n is small"]["SQL"], by_rule["n is small"]["failing"]) == ("n > 1", 2)
     assert by_rule["n is small"]["for example"] == "11, 12"
     assert by_rule["few rows"]["SQL"] == "(SELECT count(*) FROM numbers)"
+
+
+def test_range_listing_has_a_row_per_broken_rule() -> None:
+    def result(rule: str, failing: int, *samples: str, **changes: Any) -> RuleResult:
+        return RuleResult("shop.numbers", rule, 10, failing, samples=samples, **changes)
+
+    shared = result("few rows", 1, holds=False, severity="warning", measured="4, must be < 3")
+    rules = {
+        date(2025, 11, 1): [result("n is small", 1, "n/2025-11-01/n.csv / 7", holds=False), result("n is present", 0), shared],
+        date(2025, 11, 2): [result("n is small", 4, "n/2025-11-02/n.csv / 9", holds=False), result("n is present", 0), shared],
+        date(2025, 11, 3): [result("n is small", 0), result("n is present", 0), shared],
+    }
+    shown = format_range_rules(rules)
+    first, second = [dict(zip(shown.columns, row)) for row in shown.rows]
+    assert [first[name] for name in ("rule", "dates", "checked", "failing", "share")] == ["n is small", 2, 30, 5, 5 / 30]
+    assert [first[name] for name in ("worst date", "its share", "for example")] == [date(2025, 11, 2), 0.4, "n.csv / 9"]
+    # A result that is the same for all dates counts its rows once.
+    assert [second[name] for name in ("rule", "dates", "checked", "measured")] == ["few rows", 3, 10, "4, must be < 3"]
 
 
 def test_rule_that_returns_text_hides_it(engine: DuckDBEngine) -> None:

@@ -27,6 +27,13 @@ def test_header_shows_facts_of_the_attempt(attempt, notebook, read_page):
         assert fact in text
 
 
+def test_header_of_a_range_shows_its_dates(attempt, notebook, read_page):
+    record = attempt(run_id="range-2018-05-05-2018-05-06-1", until="2018-05-06")
+    text = read_page(render_notebook(notebook(), title="A shop", record=record)).text
+    assert "Saturday, 5 May 2018 to Sunday, 6 May 2018" in text
+    assert "Business dates 2018-05-05 to 2018-05-06" in text
+
+
 def test_missing_record_values_are_dashes(attempt, notebook, read_page):
     whole = attempt()
     record = attempt_record(whole.stage, whole.outcome, run_id=whole.run_id, run_date=whole.run_date)

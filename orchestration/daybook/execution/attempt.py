@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 
 from daybook.errors import DatesFailedError, NotebookError, is_permanent
 from daybook.execution.kernel import kernel_options, read_printed_output, remove_scratch
-from daybook.execution.outcome import JOB_DIED, ObservedExecution, build_failure, find_failure, find_result
+from daybook.execution.outcome import JOB_DIED, ObservedExecution, build_failure, find_failure, find_result, remove_results
 from daybook.execution.outputs import OutputLimits, shorten, trim_cuts, trim_failure, trim_text
 from daybook.execution.papermill_engine import ENGINE_NAME, read_running_cell
 from daybook.notebook.parameters import load_notebook, notebook_path
@@ -240,7 +240,7 @@ def archive_attempt(
     phases: Optional[PhaseTimer] = None,
     redactor_now: Optional[Callable[[], Redactor]] = None,
 ) -> AttemptRecord:
-    """Redact an attempt, put its record into its notebook, and write both.
+    """Redact an attempt, put its record without the dates of a range into its notebook, and write both.
 
     If that fails, only the record is written, without any text that might hold personal data.
 
@@ -266,6 +266,7 @@ def archive_attempt(
     try:
         redactor = redactor_now() if redactor_now else load_redactor(settings, record.run_id, record.stage)
         clean = AttemptRecord.model_validate(redactor.redact_record(record.to_json()))
+        remove_results(notebook)  # The record has them. Those of a range are most of its notebook.
         remove_active_content(notebook)
         redactor.redact_notebook(notebook)
         if clean.failure:
@@ -282,7 +283,7 @@ def archive_attempt(
         if phases is not None:
             phases.end("page")
             clean.phases = phases.noted()
-        notebook.metadata["daybook"] = clean.to_json()
+        notebook.metadata["daybook"] = {key: value for key, value in clean.to_json().items() if key != "dates"}
         content = nbformat.writes(notebook, capture_validation_error=unsaid)
     except Exception as error:  # noqa: BLE001 (what cannot be searched is not archived, whatever the reason)
         sys.stderr.write(

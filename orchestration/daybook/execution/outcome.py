@@ -125,6 +125,15 @@ def find_result(notebook: NotebookNode) -> Optional[StageResult]:
     return found
 
 
+def remove_results(notebook: NotebookNode) -> None:
+    """Remove from a notebook, in place, the results that cells left, except from outputs that have nothing else."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if len(data) > 1:
+                data.pop(RESULT_MIME, None)
+
+
 def _has_closing_result(result: Optional[StageResult]) -> bool:
     """Return whether the closing cell left a result; that of notify has the outcome of the run."""
     if result is None or result.outcome == "FAILED":

@@ -7,7 +7,6 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Optional
@@ -93,16 +92,6 @@ class Listing:
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
         return "\n".join([*lines, *([self._caption] if self._caption else [])])
-
-
-def list_by_date(listings: Mapping[date, Listing], *, is_range: bool) -> Listing:
-    """Return the listing of a single date, or for a range the rows of all dates with the date as first column."""
-    parts = list(listings.values())
-    if not is_range:
-        (listing,) = parts
-        return listing
-    rows = [(day.isoformat(), *row) for day, listing in listings.items() for row in listing.rows]
-    return Listing(["date", *(parts[0].columns if parts else ())], rows, parts[0].percent if parts else ())
 
 
 @dataclass

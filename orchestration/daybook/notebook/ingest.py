@@ -17,7 +17,7 @@ from daybook.engines import DuckDBEngine
 from daybook.errors import MissingFileError
 from daybook.lake.tables import RUN_DATE_COLUMN, BatchSource
 from daybook.notebook.context import Stage
-from daybook.notebook.display import Listing, list_by_date
+from daybook.notebook.display import Listing
 from daybook.notebook.faults import for_each_date, for_each_group
 from daybook.privacy import load_keys
 from daybook.privacy.erasure import mask_erased_rows
@@ -85,7 +85,7 @@ class LandingResult:
 
     dates: dict[date, LandedDate]
     is_range: bool
-    """Whether the listings have a column with the date."""
+    """Whether the listings have sums over dates."""
     rows: dict[str, Optional[pa.Table]] = field(default_factory=dict, repr=False)
     """By entity, its rows with their date if they are few enough for memory, else None."""
     erasable_rows: int = 0
@@ -93,13 +93,41 @@ class LandingResult:
 
     @property
     def listing(self) -> Listing:
-        """A row per entity, of each date."""
-        return list_by_date({day: each.listing for day, each in self.dates.items()}, is_range=self.is_range)
+        """A row per entity: files, bytes, rows in the files, rows of the dates.
+
+        A file with rows of several dates of a range counts once.
+        """
+        if not self.is_range:
+            return self._only.listing
+        rows = []
+        for name in dict.fromkeys(name for each in self.dates.values() for name in each.entities):
+            found = [each.entities[name] for each in self.dates.values() if name in each.entities]
+            files = {file.file: file for each in found for file in each.files}.values()
+            sizes = sum(file.bytes for file in files), sum(file.rows for file in files)
+            # The undated rows of a snapshot are the same for every date that it is read for.
+            undated = {tuple(file.file for file in each.files): each.undated for each in found}
+            with_files = sum(bool(each.files) for each in found)
+            rows.append((name, with_files, len(files), *sizes, sum(each.rows for each in found), sum(undated.values())))
+        return Listing(
+            ["entity", "dates with files", "files", "bytes", "rows in files", "rows of the dates", "without a date"], rows
+        )
 
     @property
     def file_listing(self) -> Listing:
-        """A row per file that was read, of each date. A file with rows of several dates has a row for each."""
-        return list_by_date({day: each.file_listing for day, each in self.dates.items()}, is_range=self.is_range)
+        """A row per file that was read; for a range, a row per date with the sums of its files."""
+        if not self.is_range:
+            return self._only.file_listing
+        rows = []
+        for day, landed in self.dates.items():
+            files = [file for each in landed.entities.values() for file in each.files]
+            of_date = sum(each.rows for each in landed.entities.values())
+            rows.append((day, len(files), sum(file.bytes for file in files), sum(file.rows for file in files), of_date))
+        return Listing(["date", "files", "bytes", "rows in files", "rows of the date"], rows)
+
+    @property
+    def _only(self) -> LandedDate:
+        (only,) = self.dates.values()
+        return only
 
 
 def read_landing(stage: Stage, *, wait: Callable[[float], None] = time.sleep) -> LandingResult:

@@ -17,7 +17,7 @@ from daybook.notebook.aggregate import TOUCHED, count_rows, pin_tables, read_bas
 from daybook.notebook.basis import CandidateBasis
 from daybook.notebook.context import Stage
 from daybook.notebook.display import FactList, Listing
-from daybook.notebook.gate import format_rules
+from daybook.notebook.gate import format_range_rules, format_rules
 from daybook.notebook.past import History, list_history_rules, read_history
 from daybook.notebook.publishing import publish_candidates
 from daybook.notebook.refusals import refuse_dates
@@ -82,13 +82,11 @@ class Audit:
 
     @property
     def broken(self) -> Listing:
-        """A row per rule that does not hold; for a range, with the date."""
-        found = {day: format_rules(self.results(day)) for day in self.basis.run_dates}
-        first = next(iter(found.values()))
+        """A row per rule that does not hold, on any date of a range."""
+        found = {day: self.results(day) for day in self.basis.run_dates}
         if len(found) == 1:
-            return first
-        rows = [(day, *row) for day, listing in found.items() for row in listing.rows]
-        return Listing(["business date", *first.columns], rows, percent=first.percent)
+            return format_rules(*found.values())
+        return format_range_rules(found)
 
     @property
     def shared_definitions(self) -> FactList:

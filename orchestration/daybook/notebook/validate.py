@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
+from typing import Optional
 
 import pyarrow as pa
 
@@ -14,8 +15,8 @@ from daybook.contracts.columns import find_column
 from daybook.engines import DuckDBEngine
 from daybook.errors import StageError
 from daybook.notebook.context import RowCounts, Stage
-from daybook.notebook.display import Listing, list_by_date
-from daybook.notebook.gate import apply_approval, format_rules
+from daybook.notebook.display import Listing
+from daybook.notebook.gate import apply_approval, format_range_rules, format_rules, summarize_rules
 from daybook.notebook.releases import (
     Release,
     exclude_waived_sql,
@@ -33,6 +34,7 @@ VALIDATED_DATES = "control.validated_dates"
 _HASH_MIN_ROWS = 50_000
 """Number of rows from which it is faster to look for copies among digests before sorting whole rows."""
 _ADDRESS_COLUMNS = ["_source_file", "_row_number"]
+_COUNT_COLUMNS = ["landed", "accepted", "rejected", "exact duplicates", "rejected share"]
 _DATED_ADDRESS = ", ".join(["run_date", *_ADDRESS_COLUMNS])
 
 
@@ -50,22 +52,18 @@ class DateValidation:
     def listing(self) -> Listing:
         """A row per entity."""
         return Listing(
-            ["entity", "landed", "accepted", "rejected", "exact duplicates", "rejected share"],
-            [
-                (name, *counts.values(), counts["quarantined"] / max(counts["landed"], 1))
-                for name, counts in self.counts.items()
-            ],
+            ["entity", *_COUNT_COLUMNS],
+            [(name, *counts.values(), _rejected_share(counts)) for name, counts in self.counts.items()],
             percent=["rejected share"],
         )
 
     @property
     def rule_listing(self) -> Listing:
-        """A row per rule, with its SQL but without the condition that a row is whole."""
-        prefix = f"{WHOLE_ROW_CONDITION} AND "
+        """A row per rule, with its SQL."""
         return Listing(
             ["entity", "rule", "severity", "checked", "failing", "SQL"],
             [
-                (each.table, each.rule, each.severity, each.checked, each.failing, each.sql.replace(prefix, "", 1))
+                (each.table, each.rule, each.severity, each.checked, each.failing, _format_condition(each))
                 for each in self.rules
             ],
         )
@@ -79,36 +77,76 @@ class DateValidation:
 
 @dataclass
 class ValidationResult:
-    """The validation of each date. A range has a column with the date in each listing."""
+    """The validation of each date. The listings of a range have sums over its dates."""
 
     dates: dict[date, DateValidation]
     is_range: bool
 
     @property
     def listing(self) -> Listing:
-        """A row per entity, of each date."""
-        return self._list({day: each.listing for day, each in self.dates.items()})
+        """A row per entity; for a range, with the date that has the highest rejected share."""
+        if not self.is_range:
+            return self._only.listing
+        rows = []
+        for name in dict.fromkeys(name for each in self.dates.values() for name in each.counts):
+            by_date = {day: each.counts[name] for day, each in self.dates.items() if name in each.counts}
+            shares = {day: _rejected_share(counts) for day, counts in by_date.items()}
+            worst = max(shares, key=lambda day: shares[day])
+            total = _sum_counts(by_date.values())
+            of_worst = (shares[worst], worst) if shares[worst] else (None, None)
+            rows.append((name, *total.values(), _rejected_share(total), *of_worst))
+        return Listing(
+            ["entity", *_COUNT_COLUMNS, "highest share of a date", "on"],
+            rows,
+            percent=["rejected share", "highest share of a date"],
+        )
 
     @property
     def broken(self) -> Listing:
-        """A row per rule that does not hold, or that some row breaks, of each date."""
-        return self._list({day: format_rules(each.rules) for day, each in self.dates.items()})
+        """A row per rule that does not hold, or that some row breaks, on any date."""
+        if not self.is_range:
+            return format_rules(self._only.rules)
+        return format_range_rules({day: each.rules for day, each in self.dates.items()})
 
     @property
     def rule_listing(self) -> Listing:
-        """A row per rule, of each date, with its SQL but without the condition that a row is whole."""
-        return self._list({day: each.rule_listing for day, each in self.dates.items()})
+        """A row per rule, with its SQL; for a range, with the number of dates on which something breaks it."""
+        if not self.is_range:
+            return self._only.rule_listing
+        rows = [
+            (
+                *(each.first.table, each.first.rule, each.first.severity, len(each.broken)),
+                *(each.checked, each.failing, _format_condition(each.first)),
+            )
+            for each in summarize_rules({day: each.rules for day, each in self.dates.items()})
+        ]
+        return Listing(["entity", "rule", "severity", "broken on dates", "checked", "failing", "SQL"], rows)
 
     @property
     def rejected_by_reason(self) -> dict[str, int]:
         """Numbers of rows of all dates by the rule that rejects them."""
-        total: Counter[str] = Counter()
-        for each in self.dates.values():
-            total.update(each.rejected_by_reason)
-        return dict(total)
+        return _sum_counts(each.rejected_by_reason for each in self.dates.values())
 
-    def _list(self, listings: Mapping[date, Listing]) -> Listing:
-        return list_by_date(listings, is_range=self.is_range)
+    @property
+    def _only(self) -> DateValidation:
+        (only,) = self.dates.values()
+        return only
+
+
+def _format_condition(result: RuleResult) -> str:
+    """Return the SQL of a rule without the condition that a row is whole, which every rule on rows has."""
+    return result.sql.replace(f"{WHOLE_ROW_CONDITION} AND ", "", 1)
+
+
+def _sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(total)
+
+
+def _rejected_share(counts: Mapping[str, int]) -> float:
+    return counts["quarantined"] / max(counts["landed"], 1)
 
 
 def check_landing(stage: Stage) -> ValidationResult:
@@ -154,8 +192,11 @@ def check_landing(stage: Stage) -> ValidationResult:
     return result
 
 
-def quarantine(stage: Stage, result: ValidationResult) -> None:
-    """Replace the rows of the dates in quarantine with those that break a rule, and end each date by its gate."""
+def quarantine(stage: Stage, result: ValidationResult) -> Optional[Listing]:
+    """Replace the rows of the dates in quarantine with those that break a rule, and end each date by its gate.
+
+    Returns a row per date of a range, with its outcome.
+    """
     for name in stage.source.entities:
         rejected = stage.raw_engine.arrow(
             f"SELECT b.run_date, b.* EXCLUDE (run_date), r._reasons FROM bronze.{name} AS b JOIN rejected.{name} AS r "
@@ -170,7 +211,7 @@ def quarantine(stage: Stage, result: ValidationResult) -> None:
         details["rejected_by_reason"] = found.rejected_by_reason
         stage.results[day].warnings.extend(format_warnings(found.rules))
         refused[day] = apply_approval(stage, day, found.findings, found.rules, broken="quarantined")
-        landed, accepted, rejected_rows, copies = map(sum, zip(*(counts.values() for counts in found.counts.values())))
+        landed, accepted, rejected_rows, copies = _sum_counts(found.counts.values()).values()
         rows[day] = {"in": landed, "out": accepted, "rejected": rejected_rows, "duplicates": copies}
     passed = [day for day in stage.dates if not refused[day]]
     numbers = pa.array([rows[day]["out"] for day in passed], pa.int64())
@@ -182,12 +223,20 @@ def quarantine(stage: Stage, result: ValidationResult) -> None:
             stage.reject_date(day, reasons, rows_in=rows[day]["in"], rejected=rows[day]["rejected"])
     if stage.dates:
         stage.succeed(by_date=rows)
+    if not stage.is_range:
+        return None
+    listed = []
+    for day, found in result.dates.items():
+        counts = _sum_counts(found.counts.values())
+        outcome = "REJECTED" if refused[day] else "SUCCEEDED"
+        listed.append((day, outcome, *counts.values(), _rejected_share(counts), "; ".join(refused[day])))
+    return Listing(["date", "outcome", *_COUNT_COLUMNS, "why"], listed, percent=["rejected share"])
 
 
 def define_accepted_rows(stage: Stage) -> Listing:
     """Define the accepted rows of the dates under the names of their entities, cleaned and typed, with ``run_date``.
 
-    Returns their numbers.
+    Returns their numbers, a row per entity.
     """
     require_landed(stage)
     engine = stage.raw_engine
@@ -209,12 +258,12 @@ def define_accepted_rows(stage: Stage) -> Listing:
     # Only once all are defined: the SELECT that gives a row's order may join other entities.
     for name in stage.source.flat_entities:
         _exclude_superseded(stage, name, accepted)
-    listings = {}
-    counts = {name: _count_by_date(engine, name, "count(*)") for name in stage.source.entities}
-    for day in stage.dates:
-        rows = [(name, *counts[name].get(day, (0,))) for name in stage.source.entities]
-        listings[day] = Listing(["entity", "accepted rows"], rows)
-    return list_by_date(listings, is_range=stage.is_range)
+    counts = {name: [count for (count,) in _count_by_date(engine, name, "count(*)").values()] for name in stage.source.entities}
+    if stage.is_range:
+        return Listing(
+            ["entity", "accepted rows", "dates with rows"], [(name, sum(each), len(each)) for name, each in counts.items()]
+        )
+    return Listing(["entity", "accepted rows"], [(name, sum(each)) for name, each in counts.items()])
 
 
 def _exclude_superseded(stage: Stage, entity: str, accepted: Mapping[str, str]) -> None:

@@ -89,13 +89,18 @@ def render_notebook(
         "notebook",
         title=title,
         record=record,
-        day=formats.format_long_date(record.run_date) if record.run_date else formats.UNKNOWN,
+        day=_format_dates(record),
         outcome=records.outcome_of(record),
         failure=record.failure,
         failed_anchor=next((cell.anchor for cell in cells if cell.failed), None),
         has_code=any(cell.kind == "code" for cell in cells),
         cells=cells,
     )
+
+
+def _format_dates(record: AttemptRecord) -> str:
+    days = [formats.format_long_date(day) for day in (record.run_date, record.until) if day]
+    return " to ".join(days) or formats.UNKNOWN
 
 
 def _render_cells(notebook: NotebookNode, failure: Optional[Failure]) -> Iterator[Cell]:
