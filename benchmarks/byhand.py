@@ -79,7 +79,8 @@ ALLOWED = {
         "line_number >= 1", "quantity BETWEEN 1 AND 1000", "unit_price >= 0", "unit_price < 100000", "freight >= 0",
     ],
     "payments": [
-        "sequence >= 1", "method IN ('credit_card', 'paypal', 'invoice', 'voucher')", "installments >= 0", "amount BETWEEN 0 AND 1000000",
+        "sequence >= 1", "method IN ('credit_card', 'paypal', 'invoice', 'voucher')", "installments >= 0",
+        "amount BETWEEN 0 AND 1000000",
     ],
     "returns": [
         "regexp_matches(return_id, '^R-[0-9]{1,6}$')", "line_number >= 1", "quantity BETWEEN 1 AND 1000", "unit_price >= 0",

@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, cast
@@ -55,6 +56,8 @@ _TABLE_FUNCTIONS = {"generate_series", "range", "repeat", "unnest"}
 """The table functions that queries may call. Others read files, or tables by names that only the database sees (``query``)."""
 _COSTLY_EXPRESSIONS = (exp.Join, exp.Group, exp.Distinct, exp.Order, exp.Window, exp.SetOperation, exp.AggFunc)
 """Expressions that make it worthwhile to keep a query's rows."""
+_ZONES: list[str] = []
+"""DuckDB's time zones, listed once a process. A cast to a time zone that is not in this list raises an error."""
 
 
 class _Definition(NamedTuple):
@@ -97,10 +100,12 @@ class DuckDBEngine:
         """Connections that rows are registered with: a registration is valid for one connection only."""
         self._change_listeners: list[Callable[[str], None]] = []
         """Functions that are called with each name whose definition changes."""
-        # A cast to a time zone that is not in this list raises an error.
-        zones = [zone for zone, *_ in self._connection.execute("FROM pg_timezone_names()").fetchall() if "/" in zone]
-        for statement in list_macro_statements(f"|{'|'.join(zones)}|"):
+        if not _ZONES:
+            found = self._connection.execute("FROM pg_timezone_names()").fetchall()
+            _ZONES.extend(zone for zone, *_ in found if "/" in zone)
+        for statement in list_macro_statements(f"|{'|'.join(_ZONES)}|"):
             self._connection.execute(statement)
+        self._schemas: set[str] = set()
         self._bound: set[str] = set()
         self._defined: dict[str, _Definition] = {}
         self._materialized: dict[str, set[str]] = {}
@@ -255,20 +260,7 @@ class DuckDBEngine:
         self._defined.pop(name, None)
 
     def _parse(self, sql: str) -> exp.Expression:
-        try:
-            parsed = sqlglot.parse(sql, read="duckdb")
-        except sqlglot.errors.SqlglotError as error:
-            reason = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0].rstrip(".")
-            raise SqlError(f"The query does not parse: {reason}.") from None
-        # A comment after the last semicolon is not a statement.
-        statements = [item for item in parsed if item is not None and not isinstance(item, exp.Semicolon)]
-        if len(statements) != 1 or not _is_read_only(statements[0]):
-            raise SqlError(
-                "Give one SELECT, PIVOT, UNPIVOT, DESCRIBE, SUMMARIZE or SHOW TABLES; tables are changed by the stages only."
-            )
-        for other in _find_other_sources(statements[0]) - _TABLE_FUNCTIONS:
-            raise SqlError(f"A query cannot read from {other}; write the name of a table.")
-        return cast(exp.Expression, statements[0])
+        return _parse_statement(sql)
 
     def _bind_sql(self, sql: str) -> str:
         """Bind the tables that a statement reads; return the SQL to execute."""
@@ -322,7 +314,9 @@ class DuckDBEngine:
     def _view_name(self, name: str) -> str:
         schema, _, rest = name.rpartition(".")
         if schema:
-            self._execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
+            if schema not in self._schemas:
+                self._execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
+                self._schemas.add(schema)
             return f"{quote(schema)}.{quote(rest)}"
         return quote(rest)
 
@@ -373,6 +367,25 @@ class DuckDBEngine:
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         return self._connection.cursor().execute(f"USE {self.catalog}")
+
+
+@lru_cache(maxsize=512)
+def _parse_statement(sql: str) -> exp.Expression:
+    """Return the only statement of a text, which must read tables. It is shared, so callers must not change it."""
+    try:
+        parsed = sqlglot.parse(sql, read="duckdb")
+    except sqlglot.errors.SqlglotError as error:
+        reason = re.sub(r"\x1b\[\d*m", "", str(error)).splitlines()[0].rstrip(".")
+        raise SqlError(f"The query does not parse: {reason}.") from None
+    # A comment after the last semicolon is not a statement.
+    statements = [item for item in parsed if item is not None and not isinstance(item, exp.Semicolon)]
+    if len(statements) != 1 or not _is_read_only(statements[0]):
+        raise SqlError(
+            "Give one SELECT, PIVOT, UNPIVOT, DESCRIBE, SUMMARIZE or SHOW TABLES; tables are changed by the stages only."
+        )
+    for other in _find_other_sources(statements[0]) - _TABLE_FUNCTIONS:
+        raise SqlError(f"A query cannot read from {other}; write the name of a table.")
+    return cast(exp.Expression, statements[0])
 
 
 def shown_columns_sql(rows: str, schema: pa.Schema, contract: Optional[Table]) -> Optional[str]:
