@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -21,14 +22,18 @@ leaves out. The work by hand is in `byhand.py`; the papermill notebooks are gene
 
 
 def write_results(results: Mapping[str, Result], parts: Sequence[str]) -> None:
-    """Write the results of all measured parts; raise ``SystemExit`` if there are none."""
+    """Write the results of all measured parts, and keep those of others; raise ``SystemExit`` if there are none."""
     if not results:
         raise SystemExit("There are no results yet; name a part to run.")
     docs = project_root() / "docs"
     docs.mkdir(exist_ok=True)
-    text = f"{_INTRODUCTION}\n## targets\n\n{targets.build_target_table(results).markdown()}"
+    page = docs / "benchmarks.md"
+    earlier = _split_parts(page.read_text(encoding="utf-8")) if page.exists() else {}
+    measured = targets.build_target_table(results).markdown()
+    text = f"{_INTRODUCTION}\n## targets\n\n{_keep_values(measured, earlier.get('targets', ''))}"
     for part in parts:
         if part not in results:
+            text += f"\n{earlier[part]}" if part in earlier else ""
             continue
         module = import_module(f"benchmarks.{part}")
         text += f"\n## {part}\n\n" + "\n".join(table.markdown() for table in module.tables(results[part]))
@@ -36,7 +41,20 @@ def write_results(results: Mapping[str, Result], parts: Sequence[str]) -> None:
             draw_growth(results[part]["points"], docs / "growth.png")
             text += "\n![Seconds of a day by the number of earlier days](growth.png)\n"
         text += f"\n{describe_machine(results[part]['machine'])}\n"
-    (docs / "benchmarks.md").write_text(text, encoding="utf-8")
+    page.write_text(text, encoding="utf-8")
+
+
+def _keep_values(table: str, earlier: str) -> str:
+    """Return a table of targets, with the earlier values of figures that were not measured."""
+    values = {line.split("|")[1]: line for line in earlier.splitlines() if line.startswith("|")}
+    lines = [values.get(line.split("|")[1], line) if "| not measured |" in line else line for line in table.splitlines()]
+    return "\n".join(lines) + "\n"
+
+
+def _split_parts(page: str) -> dict[str, str]:
+    """Return the sections of a page by their headings, each with its heading."""
+    sections = re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
+    return {section.splitlines()[0][3:]: section.rstrip("\n") + "\n" for section in sections}
 
 
 def describe_machine(facts: Mapping[str, Any]) -> str:

@@ -116,3 +116,21 @@ def test_lower_bounds_are_supported() -> None:
     result = {"systems": {name: {"seconds": each} for name, each in times.items()}}
     rows = [row for row in targets.build_target_table({"backfill": result}).rows if row[1] == "backfill"]
     assert [row[2:] for row in rows] == [["≥ 1.7", "2.00", "yes"], ["≥ 5 (goal 10)", "8.00", "yes, not the goal"]]
+
+
+def test_page_keeps_what_was_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "benchmarks.md"
+    page.write_text(
+        "# Benchmarks\n\n## targets\n\n| figure | part | target | result | reached |\n|---|---|---|---|---|\n"
+        "| `daybook --help` | start | ≤ 0.25 s | 0.11 s | yes |\n\n## start\n\nEarlier commands.\n\n## growth\n\nEarlier days.\n"
+    )
+    monkeypatch.setattr(publishing, "project_root", lambda: tmp_path)
+    monkeypatch.setattr(publishing, "describe_machine", lambda facts: "A machine.")
+    monkeypatch.setattr(publishing, "draw_growth", lambda points, file: None)
+    growth = {"repeats": 1, "points": [{"days": 10, "files": 3, "seconds": 1.0}], "reading": [], "machine": {}}
+    publishing.write_results({"growth": growth}, ["start", "growth"])
+    text = page.read_text()
+    assert "| `daybook --help` | start | ≤ 0.25 s | 0.11 s | yes |" in text
+    assert "## start\n\nEarlier commands.\n" in text
+    assert "Earlier days." not in text
