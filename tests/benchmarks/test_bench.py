@@ -123,7 +123,8 @@ def test_page_keeps_what_was_not_measured_again(tmp_path: Path, monkeypatch: pyt
     page = tmp_path / "docs" / "benchmarks.md"
     page.write_text(
         "# Benchmarks\n\n## targets\n\n| figure | part | target | result | reached |\n|---|---|---|---|---|\n"
-        "| `daybook --help` | start | ≤ 0.25 s | 0.11 s | yes |\n\n## start\n\nEarlier commands.\n\n## growth\n\nEarlier days.\n"
+        "| `daybook --help` | start | ≤ 0.25 s | 0.11 s | yes |\n\n"
+        "## start\n\nEarlier commands.\n\n## growth\n\nEarlier days.\n"
     )
     monkeypatch.setattr(publishing, "project_root", lambda: tmp_path)
     monkeypatch.setattr(publishing, "describe_machine", lambda facts: "A machine.")
