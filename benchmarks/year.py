@@ -3,7 +3,7 @@
 Papermill executes one notebook per stage and date for the first dates only: a year would take hours, and its time per date does
 not fall. Two processes share these dates, each with a lake of its own, since the work by hand does not support concurrent
 merges. The other systems process all dates: the functions written by hand in one warm process, the same functions as notebooks
-of papermill, and ``daybook backfill``. All gold tables are compared to the cent.
+of papermill, and ``daybook backfill`` with two ranges at a time. All gold tables are compared to the cent.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ DATE_COUNT = 365
 _SAMPLED_DATES = 14
 """Dates of papermill with one notebook per stage and date."""
 _AT_ONCE = 2
+"""Processes of papermill by date, and ranges of the backfill."""
 
 
 def run(bench: Bench) -> Result:

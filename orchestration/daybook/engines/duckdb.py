@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional, cast
@@ -56,8 +56,6 @@ _TABLE_FUNCTIONS = {"generate_series", "range", "repeat", "unnest"}
 """The table functions that queries may call. Others read files, or tables by names that only the database sees (``query``)."""
 _COSTLY_EXPRESSIONS = (exp.Join, exp.Group, exp.Distinct, exp.Order, exp.Window, exp.SetOperation, exp.AggFunc)
 """Expressions that make it worthwhile to keep a query's rows."""
-_ZONES: list[str] = []
-"""DuckDB's time zones, listed once a process. A cast to a time zone that is not in this list raises an error."""
 
 
 class _Definition(NamedTuple):
@@ -100,10 +98,7 @@ class DuckDBEngine:
         """Connections that rows are registered with: a registration is valid for one connection only."""
         self._change_listeners: list[Callable[[str], None]] = []
         """Functions that are called with each name whose definition changes."""
-        if not _ZONES:
-            found = self._connection.execute("FROM pg_timezone_names()").fetchall()
-            _ZONES.extend(zone for zone, *_ in found if "/" in zone)
-        for statement in list_macro_statements(f"|{'|'.join(_ZONES)}|"):
+        for statement in list_macro_statements(f"|{'|'.join(_list_zones())}|"):
             self._connection.execute(statement)
         self._schemas: set[str] = set()
         self._bound: set[str] = set()
@@ -367,6 +362,13 @@ class DuckDBEngine:
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         return self._connection.cursor().execute(f"USE {self.catalog}")
+
+
+@cache
+def _list_zones() -> list[str]:
+    """Return DuckDB's time zones. A cast to a time zone that is not in this list raises an error."""
+    with duckdb.connect() as connection:
+        return [zone for zone, *_ in connection.execute("FROM pg_timezone_names()").fetchall() if "/" in zone]
 
 
 @lru_cache(maxsize=512)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from functools import reduce
@@ -168,16 +168,6 @@ def column_expression(schema: pa.Schema, name: str) -> ds.Expression:
     """Return an expression for the values of a column, which can be stored under several names."""
     names = stored_columns(schema)[column_key(name)]
     return ds.field(names[0]) if len(names) == 1 else pc.coalesce(*map(ds.field, names))
-
-
-def dates_expression(schema: pa.Schema, name: str, dates: Collection[date]) -> ds.Expression:
-    """Return the condition that a column is one of these dates."""
-    column = column_expression(schema, name)
-    if not dates:
-        return ds.scalar(False)
-    # Bounds, unlike a list of values, are compared with the statistics of row groups.
-    within = (column >= pa.scalar(min(dates))) & (column <= pa.scalar(max(dates)))
-    return within & column.isin(pa.array(sorted(dates), pa.date32()))
 
 
 def scanner_columns(schema: pa.Schema, names: list[str]) -> Any:

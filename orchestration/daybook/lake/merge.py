@@ -216,8 +216,7 @@ class _Merge:
             # Rows that were kept under an earlier contract lack columns that were added later.
             asked = [pa.field(_WITHDRAWN_COLUMN, pa.bool_()), pa.field(RUN_DATE_COLUMN, pa.date32())]
             stored = with_columns(stored, pa.schema([*self._schema, *asked]))
-            among = ds.field(RUN_DATE_COLUMN).isin(pa.array(self._dates, pa.date32()))
-            if self._load_table("prior", stored, names, among):
+            if self._load_table("prior", stored, names):
                 self._table("kept", self._versions_sql())
                 kept, key = f"SELECT * FROM {_SCHEMA}.kept", ", ".join(self._contract.key)
                 self._withdrawn = self._table(
@@ -252,7 +251,7 @@ class _Merge:
             first = self._contract.key[0]
             names = f"(SELECT {first} FROM {_SCHEMA}.rows UNION ALL SELECT {first} FROM {_SCHEMA}.withdrawn)"
         rows = open_dataset(delta)
-        self._held = self._load_table("held", rows, self._schema.names, self._key_filter(rows, names), f"WHERE {condition}")
+        self._held = self._load_table("held", rows, self._schema.names, f"WHERE {condition}", self._key_filter(rows, names))
 
     def load_restored_rows(self) -> int:
         """Load all versions of the withdrawn keys, and the newest as ``merging.restored``; return their table's version."""
@@ -267,8 +266,8 @@ class _Merge:
             "versions",
             stored,
             self._schema.names,
-            there & self._key_filter(stored, f"{_SCHEMA}.withdrawn"),
             f"WHERE EXISTS ({self._same_group_sql('withdrawn', 'found')})",
+            there & self._key_filter(stored, f"{_SCHEMA}.withdrawn"),
         )
         self._table("restored", f"SELECT * FROM {_SCHEMA}.versions {self._newest_sql()}")
         return seen
@@ -396,7 +395,9 @@ class _Merge:
         named = self._database.execute(f"SELECT DISTINCT {first} FROM {names} AS asked").fetchall()
         return field.isin(pa.array([each for (each,) in named], self._schema.field(first).type))
 
-    def _load_table(self, name: str, rows: ds.Dataset, columns: list[str], asked: ds.Expression, condition: str = "") -> int:
+    def _load_table(
+        self, name: str, rows: ds.Dataset, columns: list[str], condition: str = "", asked: Optional[ds.Expression] = None
+    ) -> int:
         """Load rows of a stored table into the database; return how many there are."""
         reader = rows.scanner(
             columns=scanner_columns(rows.schema, columns),

@@ -31,7 +31,7 @@ from daybook.errors import LakeError
 from daybook.lake.compaction import compact_groups, find_compaction
 from daybook.lake.delta import (
     TableCache,
-    dates_expression,
+    column_expression,
     open_dataset,
     open_table,
     open_table_or_none,
@@ -185,7 +185,7 @@ class Lake:
         rows = open_dataset(delta, select_files(list_data_files(delta), dates))
         if contract is not None:
             rows = with_columns(rows, contract.arrow_schema)
-        return rows.filter(dates_expression(rows.schema, column, dates))
+        return rows.filter(column_expression(rows.schema, column).isin(pa.array(dates, pa.date32())))
 
     def list_files(self, table: str, dates: Collection[date]) -> frozenset[str]:
         """Return the files that ``dataset`` reads. The same files have the same rows, of these and perhaps other dates."""

@@ -7,7 +7,6 @@ from datetime import date
 from functools import partial
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from daybook.contracts import Table, load_tables
@@ -323,12 +322,7 @@ def _select_stored_references(stage: Stage, parent: str, column: str) -> None:
     stored = stage.lake.dataset(f"silver.{parent}") if len(wanted) else None
     found = wanted.slice(0, 0)
     if stored is not None:
-        values = wanted.combine_chunks()
-        bounds = pc.min_max(values)
-        field = ds.field(column)
-        # Bounds, unlike a list of values, are compared with the statistics of files and row groups.
-        within = (field >= bounds["min"]) & (field <= bounds["max"])
-        found = stored.to_table(columns=[column], filter=within & field.isin(values)).column(0)
+        found = stored.to_table(columns=[column], filter=ds.field(column).isin(wanted.combine_chunks())).column(0)
     stage.engine.register("_stored_references", pa.table({column: found}))
 
 

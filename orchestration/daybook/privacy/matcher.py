@@ -114,7 +114,6 @@ class ValueMatcher:
         self._values = PersonalValues()
         self._held: dict[tuple[str, str], int] = {}
         """Values in memory: the number of the column in which each text of a column's name was first."""
-        self._unindexed: list[tuple[int, str]] = []
         self._database: Any = None
         self._indexed = False
         self._selected: set[tuple[int, str]] = set()
@@ -160,7 +159,7 @@ class ValueMatcher:
         if len(self._held) + len(new) > self._max_in_memory:
             return False
         self._held.update(((column, text), rank) for text in new)
-        self._unindexed += [(rank, text) for text in new]
+        self._indexed = False
         return True
 
     def _spill_to_database(self) -> None:
@@ -169,7 +168,7 @@ class ValueMatcher:
         self._database.execute("CREATE TABLE landed (rank INTEGER, value VARCHAR)")
         values = pa.array([text for _, text in self._held], pa.string())
         self._store(pa.table({"rank": pa.array(self._held.values(), pa.int32()), "value": values}))
-        self._values, self._held, self._unindexed = PersonalValues(), {}, []
+        self._values, self._held = PersonalValues(), {}
 
     def _store(self, rows: pa.Table) -> None:
         self._indexed = False
@@ -222,11 +221,16 @@ class ValueMatcher:
 
     def build_index(self) -> None:
         """Build the search keys of all values. The first search builds them otherwise."""
-        for rank, text in self._unindexed:
-            self._values.add(*self._columns[rank], [text])
-        self._unindexed = []
-        if self._database is None or self._indexed:
+        if self._indexed:
             return
+        if self._database is None:
+            for (_, text), rank in self._held.items():
+                self._values.add(*self._columns[rank], [text])
+        else:
+            self._index_database()
+        self._indexed = True
+
+    def _index_database(self) -> None:
         names = list(dict.fromkeys(column for column, _ in self._columns))
         columns = {
             "rank": pa.array(range(len(self._columns)), pa.int32()),
@@ -243,7 +247,6 @@ class ValueMatcher:
         for part in range(parts):
             self._index_part(part, parts)
         database.unregister("_places")
-        self._indexed = True
 
     def _index_part(self, part: int, parts: int) -> None:
         database = self._database
