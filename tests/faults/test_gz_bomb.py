@@ -6,8 +6,6 @@ import gzip
 import io
 import resource
 import time
-import tracemalloc
-from collections.abc import Iterator
 from typing import Optional
 
 import pytest
@@ -19,6 +17,7 @@ from daybook.sources import compression, csv, load_source
 from daybook.sources.compression import UnpackLimits, unpack
 from daybook.sources.csv import read_csv_blocks
 from tests.faults.conftest import Shop
+from tests.memory import measure_peak, run_alone
 
 DAY = "2025-10-26"
 ORDERS = "order_id,customer,ordered_at,status,shipped_at,updated_at\n"
@@ -102,29 +101,28 @@ def test_pieces_before_the_damage_are_yielded(keep: int) -> None:
     assert b"".join(pieces) == zlib.decompressobj(wbits=31).decompress(data)
 
 
-@pytest.fixture(scope="module")
-def traced() -> Iterator[None]:
-    """Trace memory up to the module's end: Python can crash if tracing stops while a thread of pyarrow reads (gh-128679)."""
-    tracemalloc.start()
-    yield
-    tracemalloc.stop()
-
-
-@pytest.mark.parametrize("piece", ["x", ",", '"', '""', "x,", "é", '"x', "\ufeff"])
-def test_row_without_end_is_refused(traced: None, shop: Shop, monkeypatch: pytest.MonkeyPatch, piece: str) -> None:
-    """Refuse a row that is longer than the limit after reading little more than that."""
-    monkeypatch.setattr(csv, "CHUNK_BYTES", 1 << 14)
-    monkeypatch.setattr(csv, "_BLOCK_BYTES", 1 << 16)
-    monkeypatch.setattr(csv, "_MAX_ROW_BYTES", 1 << 16)
-    data = (ORDERS + piece * (4 << 20)).encode()
-    tracemalloc.reset_peak()
-    before = tracemalloc.get_traced_memory()[0]
+def read_refused(data: bytes) -> str:
+    """Return the error of reading ``data``."""
     with pytest.raises(LandingError) as caught:
         read(data)
-    peak = tracemalloc.get_traced_memory()[1] - before
-    assert str(caught.value).startswith(("a.csv.gz, line 2: a quoted field ", "a.csv.gz, data row 1: the row has more than "))
-    assert str(caught.value).count(". ") == 0
-    assert peak < 8 << 20
+    return str(caught.value)
+
+
+def read_long_rows(pieces: list[str]) -> list[tuple[str, int]]:
+    """Return the error and the growth of memory for a row of 4 Mi times each piece."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv, "CHUNK_BYTES", 1 << 14)
+        patch.setattr(csv, "_BLOCK_BYTES", 1 << 16)
+        patch.setattr(csv, "_MAX_ROW_BYTES", 1 << 16)
+        return [measure_peak(read_refused, (ORDERS + piece * (4 << 20)).encode()) for piece in pieces]
+
+
+def test_row_without_end_is_refused(shop: Shop) -> None:
+    """Refuse a row that is longer than the limit after reading little more than that."""
+    for error, peak in run_alone(read_long_rows, ["x", ",", '"', '""', "x,", "é", '"x', "\ufeff"]):
+        assert error.startswith(("a.csv.gz, line 2: a quoted field ", "a.csv.gz, data row 1: the row has more than "))
+        assert error.count(". ") == 0
+        assert peak < 8 << 20
 
 
 @pytest.mark.parametrize("header", ["x" * 500_000, "a," * 100_000, ORDERS.strip() + ",a" * 5000, '"' + "a" * 500_000])

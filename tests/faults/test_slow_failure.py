@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from daybook.sources import load_source
 from daybook.sources.compression import DEFAULT_LIMITS
 from daybook.storage import Store
 from tests.faults.conftest import Shop
+from tests.memory import measure_peak, run_alone
 
 DAY, RUN = "2025-01-02", "daily-2025-01-02-1"
 GOOD = "order,customer,at,product,qty,price"
@@ -115,19 +115,23 @@ def test_chunks_give_the_values_of_the_whole_file(
         assert collect(path).values == expected
 
 
-@pytest.mark.parametrize("text", ["C1234567,", "C1234567", "C1234567,x\n"], ids=["fields", "one field", "lines"])
-def test_memory_does_not_grow_with_the_file(slow: Shop, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Read files of 4 and 16 chunks that cannot be split, and compare the memory of both."""
-    monkeypatch.setattr(run_values, "CHUNK_BYTES", 1 << 16)
-    peaks = []
-    for size in (1 << 18, 1 << 20):
-        path = land(slow, "x", [])
-        path.write_text(text * (size // len(text)))
-        tracemalloc.start()
-        collect(path)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 2 * peaks[0] + (1 << 20)
+def collect_in_chunks(paths: list[Path]) -> list[int]:
+    """Return the growth of memory for each file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_values, "CHUNK_BYTES", 1 << 16)
+        return [measure_peak(collect, path)[1] for path in paths]
+
+
+def test_memory_does_not_grow_with_the_file(slow: Shop, tmp_path: Path) -> None:
+    """Read files of 4 and 16 chunks, of fields, of one field and of lines, and compare the memory of both."""
+    paths = []
+    for text in ("C1234567,", "C1234567", "C1234567,x\n"):
+        for size in (1 << 18, 1 << 20):
+            paths.append(land(slow, "x", []).replace(tmp_path / f"{len(paths)}.csv"))
+            paths[-1].write_text(text * (size // len(text)))
+    peaks = run_alone(collect_in_chunks, paths)
+    for small, large in zip(peaks[::2], peaks[1::2]):
+        assert large < 2 * small + (1 << 20)
 
 
 def test_repairs_are_collected_by_column() -> None:
