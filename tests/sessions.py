@@ -64,6 +64,9 @@ class Session:
         return self._run_stages({"env": env, "run_date": day, "run_id": "", "overrides": overrides})
 
     def _run_stages(self, parameters: dict[str, Any]) -> str:
+        """Run all stages but notify. Plots are not drawn, since no test of whole days reads them."""
+        assert self.shell.display_formatter is not None
+        self.shell.display_formatter.mimebundle_formatter.enabled = False
         for stage in STAGES:
             for cell in nbformat.read(notebook_path(stage), as_version=4).cells:
                 if cell.cell_type == "code":

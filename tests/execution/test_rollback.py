@@ -34,7 +34,7 @@ from tests.notebook.histories import DAYS, History, Run, histories
 pytestmark = pytest.mark.slow
 NEXT_DAY = DAYS[-1] + timedelta(days=1)
 _QUICK = settings(
-    max_examples=8,
+    max_examples=6,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
 )
@@ -54,7 +54,7 @@ def standing_runs(made: dict[str, date]) -> list[str]:
 
 
 @_QUICK
-@given(history=histories(parallel=False), data=st.data())
+@given(history=histories(), data=st.data())
 def test_tables_are_as_if_the_runs_had_not_been(
     tmp_path_factory: pytest.TempPathFactory, history: History, data: st.DataObject
 ) -> None:

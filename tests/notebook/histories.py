@@ -55,10 +55,10 @@ class History:
     holds: list[list[int]] = field(default_factory=list)
     strides: list[int] = field(default_factory=list)
 
-    def in_order(self) -> History:
+    def last_landings(self) -> list[Landing]:
         """Return the last landing of each date, in the order of dates."""
         last = {each.day: each for each in self.landings}
-        return History([last[day] for day in sorted(last)])
+        return [last[day] for day in sorted(last)]
 
 
 def moment(day: date, hour: int) -> datetime:
@@ -118,16 +118,15 @@ def landings(draw: st.DrawFn, day: date) -> Landing:
 
 
 @st.composite
-def histories(draw: st.DrawFn, *, parallel: bool) -> History:
-    """Draw two or three dates in any order, some of them landed again with other or fewer rows."""
+def histories(draw: st.DrawFn) -> History:
+    """Draw two or three dates in any order, some of them landed again with other or fewer rows, often with paused runs."""
     days = draw(st.permutations(DAYS[-draw(st.integers(2, 3)) :]))
     again = draw(st.lists(st.sampled_from(days), max_size=2))
-    history = History([draw(landings(day)) for day in [*days, *again]])
-    if parallel:
-        count = len(history.landings)
-        history.holds = draw(st.lists(st.lists(st.integers(0, 130), min_size=1, max_size=3), min_size=count, max_size=count))
-        history.strides = draw(st.lists(st.integers(1, 3), min_size=count, max_size=count))
-    return history
+    drawn = [draw(landings(day)) for day in [*days, *again]]
+    count = len(drawn)
+    holds = draw(st.lists(st.lists(st.integers(0, 130), max_size=3), min_size=count, max_size=count))
+    strides = draw(st.lists(st.integers(1, 3), min_size=count, max_size=count))
+    return History(drawn, holds, strides)
 
 
 class HeldLake(Lake):
@@ -300,6 +299,11 @@ def run_history(root: str, history: History, *, gate: bool = False, returns_coun
     for run in runs:
         run.finish()
     return runs
+
+
+def run_at_once(root: str, history: History, *, returns_count_on: str = "order_date") -> None:
+    """Run the last landing of each date in one run of all dates."""
+    Run(root, *history.last_landings(), number=1, gate=True, returns_count_on=returns_count_on).finish()
 
 
 def _advance_others(runs: list[Run], held: Run, stages: int) -> None:
