@@ -90,8 +90,11 @@ class Shop:
         for file in files:
             self.land(f"{folder}/{file.name}", file.read_bytes())
 
-    def run(self, day: str, overrides: Optional[dict[str, str]] = None) -> Ran:
-        """Run the stages of a date up to the one that ends it. An exception of a stage is raised."""
+    def run(self, day: str, overrides: Optional[dict[str, str]] = None, *, until: str = "") -> Ran:
+        """Run the stages of a date, or of the dates up to ``until``, up to the one that ends it.
+
+        An exception of a stage is raised.
+        """
         self._runs += 1
         ran: dict[str, Stage] = {}
         found: list[str] = []
@@ -104,7 +107,11 @@ class Shop:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Stage, "result", record)
-            outcome = self.session.run_day(day, self._runs, overrides or {}, self.env)
+            changes = overrides or {}
+            if until:
+                outcome = self.session.run_range(day, until, self._runs, changes, self.env)
+            else:
+                outcome = self.session.run_day(day, self._runs, changes, self.env)
         return Ran(outcome, found, ran)
 
     def engine(self) -> DuckDBEngine:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
+import pyarrow as pa
 import pytest
 
 from daybook.privacy import load_keys
@@ -63,6 +64,32 @@ def test_unmasked_rows_of_other_dates_are_counted(shop: Shop) -> None:
     found = land(shop, FIRST, orders=[{"order_id": "A-7", "customer_id": ANN}])
     assert found is not None
     assert (found.counts, found.other_date_rows) == ({FIRST: {"orders": 1}}, 1)
+
+
+def test_rows_of_each_date_of_a_range_are_masked(shop: Shop) -> None:
+    """A row of one date is linked to the person by a row of another, and each date has marks of its own."""
+    shop.erase()
+    keys, source = load_keys(shop.settings.pii_key), load_source("demo")
+    days = {
+        FIRST: {"orders": [{"order_id": "A-8", "customer_id": ANN}, {"order_id": "B-8", "customer_id": BOB}]},
+        SECOND: {
+            "orders": [{"order_id": "A-9", "customer_id": ANN}],
+            "reviews": [{"review_id": "R-8", "order_id": "A-8", "comment": COMMENT}],
+        },
+    }
+    rows = {
+        name: pa.concat_tables([landed(name, day, entities.get(name, [])) for day, entities in days.items()])
+        for name in source.entities
+    }
+    found = mask_erased_rows(rows, lake=shop.lake(), source=source, keys=keys, timezone="Europe/Berlin", days=list(days))
+    assert found is not None
+    assert found.counts == {FIRST: {"orders": 1}, SECOND: {"orders": 1, "reviews": 1}}
+    first, bob, second = found.rows["orders"].column("customer_id").to_pylist()
+    assert bob == BOB
+    assert first.startswith("[erased:")
+    assert second.startswith("[erased:")
+    assert first != second
+    assert found.rows["reviews"].column("comment").to_pylist() == [""]
 
 
 @pytest.mark.parametrize("entity", ["products", "sellers"])
