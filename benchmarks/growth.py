@@ -31,7 +31,7 @@ from daybook.contracts import load_tables
 from daybook.lake.merge import merge
 from daybook.lake.publish import LakeSnapshot, publish
 from daybook.lake.rewrite import list_tables
-from daybook.lake.tables import RUN_DATE_COLUMN, Lake
+from daybook.lake.tables import RUN_DATE_COLUMN, Lake, add_run_date
 from daybook.notebook.stale_dates import LANDED_DATES, mark_stale_dates
 from daybook.notebook.validate import VALIDATED_DATES
 
@@ -100,15 +100,15 @@ def add_day(root: Path, rows: dict[str, pa.Table], back: int) -> None:
     shifted = {name: _shift_rows(table, back) for name, table in rows.items()}
     for name, table in shifted.items():
         if name.split(".")[0] in ("bronze", "quarantine"):
-            lake.replace_date(name, table.drop_columns([RUN_DATE_COLUMN]), day)
-    lake.replace_date(VALIDATED_DATES, pa.table({"accepted": pa.array([3_000], pa.int64())}), day)
+            lake.replace_dates(name, add_run_date(table, day), [day])
+    lake.replace_dates(VALIDATED_DATES, add_run_date(pa.table({"accepted": pa.array([3_000], pa.int64())}), day), [day])
     dates = sorted({day, *(each for each in shifted["silver.orders"]["order_date"].to_pylist() if each)})
     mark_stale_dates(lake, dates, under=day)
     mark_stale_dates(lake, [day], under=day)
     for name, contract in contracts.items():
         if name.startswith("silver."):
             merge(lake, contract, shifted[name].select(contract.columns).cast(contract.arrow_schema), dates=[day])
-    lake.replace_date(LANDED_DATES, pa.table({"orders": pa.array([500], pa.int64())}), day)
+    lake.replace_dates(LANDED_DATES, add_run_date(pa.table({"orders": pa.array([500], pa.int64())}), day), [day])
     for name, contract in contracts.items():
         if name.startswith("gold."):
             published = _filter_day(shifted[name].select(contract.columns).cast(contract.arrow_schema), day)

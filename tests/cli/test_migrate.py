@@ -15,6 +15,7 @@ from daybook.records.locks import DateLocks
 from daybook.settings import load_settings
 from tests.lake.tables import create_partitioned, landing_rows, read_rows, stored_partitions
 from tests.lake.vacuuming import list_files
+from tests.lake.writing import replace_date
 
 Call = Callable[..., tuple[int, str, str]]
 TABLE = "bronze.orders"
@@ -27,7 +28,7 @@ def lake(home: object) -> Lake:
     lake = Lake(load_settings("local").lake, run_id="daily-2025-11-01-1")
     create_partitioned(lake, TABLE, pa.schema([("run_date", pa.date32()), ("value", pa.string())]))
     for number in range(3):
-        lake.replace_date(TABLE, landing_rows("a"), FIRST + timedelta(days=number))
+        replace_date(lake, TABLE, landing_rows("a"), FIRST + timedelta(days=number))
     return lake
 
 

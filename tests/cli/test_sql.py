@@ -13,6 +13,7 @@ from daybook.lake.tables import Lake
 from daybook.privacy import load_keys, make_pseudonym
 from daybook.settings import load_settings
 from tests.cli.conftest import Call
+from tests.lake.writing import replace_date
 
 QUERY = "SELECT first_name AS n, city FROM bronze.customers"
 
@@ -20,7 +21,7 @@ QUERY = "SELECT first_name AS n, city FROM bronze.customers"
 @pytest.fixture(autouse=True)
 def customers(home: Path) -> None:
     rows = pa.table({"first_name": ["Ottilie"], "city": ["Graz"], "_source_file": ["c.csv"]})
-    Lake(load_settings("local").lake, run_id="daily-2025-11-30-1").replace_date("bronze.customers", rows, date(2025, 11, 30))
+    replace_date(Lake(load_settings("local").lake, run_id="daily-2025-11-30-1"), "bronze.customers", rows, date(2025, 11, 30))
 
 
 def raw_reads() -> list[Path]:

@@ -15,6 +15,7 @@ from daybook.records.models import AttemptRecord
 from daybook.settings import Settings, load_settings
 from daybook.testing.case import Case, read_cases
 from tests.cli.conftest import Call
+from tests.lake.writing import replace_date
 from tests.sample_records import attempt_record, run_record
 from tests.sessions import Session, new_session
 from tests.testing.small_shop import CASES, write_small_shop
@@ -48,7 +49,7 @@ def quarantine(home: Path) -> Settings:
             for row, each in zip(rows, reasons)
         ]
     )
-    Lake(settings.lake, run_id=RUN_ID).replace_date("quarantine.orders", table, date(2025, 11, 30))
+    replace_date(Lake(settings.lake, run_id=RUN_ID), "quarantine.orders", table, date(2025, 11, 30))
     return settings
 
 

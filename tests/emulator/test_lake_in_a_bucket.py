@@ -25,6 +25,7 @@ from daybook.settings import load_settings
 from daybook.storage import Store
 from tests.emulator.emulator import Account
 from tests.lake.tables import PAYMENTS, payments
+from tests.lake.writing import replace_date
 
 pytestmark = pytest.mark.slow
 
@@ -34,13 +35,14 @@ WRITER = """
 import sys
 from datetime import date, timedelta
 import pyarrow as pa
-from daybook.lake.tables import Lake
+from daybook.lake.tables import Lake, add_run_date
 root, number, dates, first = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), date.fromisoformat(sys.argv[4])
 lake = Lake(root, run_id=f"writer-{number}")
 sys.stdin.readline()
 for day in range(dates):
     rows = pa.table({"order_id": [f"{number}-{day}-{row}" for row in range(3)]})
-    lake.replace_date("bronze.orders", rows, first + timedelta(days=number * dates + day))
+    day_of_rows = first + timedelta(days=number * dates + day)
+    lake.replace_dates("bronze.orders", add_run_date(rows, day_of_rows), [day_of_rows])
     lake.append("bronze.shared", rows, first)
 """
 HOLDER = """
@@ -98,7 +100,7 @@ def test_concurrent_starts_get_different_names(aws_account: Account) -> None:
 def test_table_in_bucket_is_read_at_recorded_version(aws_account: Account) -> None:
     lake = Lake(f"s3://{aws_account.new_bucket()}/a folder/lake", run_id="one")
     for name in ("before", "after"):
-        lake.replace_date("bronze.orders", pa.table({"order_id": [name]}), DAY)
+        replace_date(lake, "bronze.orders", pa.table({"order_id": [name]}), DAY)
     engine = DuckDBEngine(lake, "UTC")
     assert engine.rows("SELECT order_id FROM bronze.orders") == [("after",)]
     lake.pin({"bronze.orders": 1})
@@ -109,7 +111,7 @@ def test_table_in_bucket_is_compacted_and_migrated(aws_account: Account) -> None
     lake = Lake(f"s3://{aws_account.new_bucket()}/a folder/lake", run_id="daily-2025-11-01-1")
     days = [DAY + timedelta(days=number) for number in range(COMPACTION_MIN_FILES)]
     for day in days:
-        lake.replace_date("bronze.orders", pa.table({"order_id": [str(day)]}), day)
+        replace_date(lake, "bronze.orders", pa.table({"order_id": [str(day)]}), day)
     assert lake.compact("bronze.orders")
     (table,) = list_tables(lake.root)
     assert migrate_table(table, back=True)
@@ -122,7 +124,7 @@ def test_table_in_bucket_is_compacted_and_migrated(aws_account: Account) -> None
 def test_spilling_query_reads_bucket(aws_account: Account, tmp_path: Path) -> None:
     lake = Lake(f"s3://{aws_account.new_bucket()}/lake", run_id="one")
     keys = [f"order-{number:07d}" for number in range(200_000)]
-    lake.replace_date("bronze.orders", pa.table({"order_id": keys}), DAY)
+    replace_date(lake, "bronze.orders", pa.table({"order_id": keys}), DAY)
     engine = DuckDBEngine(lake, "UTC", spill=tmp_path)
     assert engine.rows("SELECT count(*) FROM (SELECT order_id FROM bronze.orders ORDER BY order_id DESC)") == [(200_000,)]
 
@@ -142,10 +144,10 @@ def test_versions_in_a_bucket_are_compared(aws_account: Account) -> None:
 def test_temporary_copy_is_removed_from_a_bucket(aws_account: Account, home: Path) -> None:
     root = f"s3://{aws_account.new_bucket()}/lake"
     rows = pa.table({"order_id": ["a"]})
-    Lake(root, run_id="one").replace_date("bronze.orders", rows, DAY)
+    replace_date(Lake(root, run_id="one"), "bronze.orders", rows, DAY)
     published = Store(root).keys()
     with temporary_copy(root) as name:
-        Lake(root, development=name).replace_date("bronze.orders", rows, DAY)
+        replace_date(Lake(root, development=name), "bronze.orders", rows, DAY)
         assert len(Store(root).keys()) > len(published)
     assert Store(root).keys() == published
 
@@ -170,13 +172,13 @@ def test_outdated_holder_commits_nothing_in_a_bucket(aws_account: Account) -> No
     root = f"s3://{aws_account.new_bucket()}/lake"
     rows = pa.table({"order_id": ["a"]})
     lost = Lake(root, run_id="daily-2025-11-01-1", leases=lease_dates(root, "daily-2025-11-01-1", [DAY]))
-    lost.replace_date("bronze.orders", rows, DAY)
+    replace_date(lost, "bronze.orders", rows, DAY)
     release_dates(root, "daily-2025-11-01-1", [DAY])
     days = [DAY, DAY + timedelta(days=1)]
     held = lease_dates(root, "range-2025-11-01-2025-11-02-1", days)
     assert held is not None
     assert list(held.tokens.values()) == [2, 1]
     with pytest.raises(LeaseLostError, match="range-2025-11-01-2025-11-02-1 has taken the date"):
-        lost.replace_date("bronze.orders", rows, DAY)
-    Lake(root, run_id=held.run_id, leases=held).replace_date("bronze.orders", rows, DAY)
+        replace_date(lost, "bronze.orders", rows, DAY)
+    replace_date(Lake(root, run_id=held.run_id, leases=held), "bronze.orders", rows, DAY)
     assert Lake(root).version("bronze.orders") == 2

@@ -11,6 +11,7 @@ import pytest
 
 from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
+from tests.lake.writing import replace_date
 
 Make = Callable[[Lake, str], DuckDBEngine]
 
@@ -23,7 +24,7 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
     """Return a lake with two rows in ``bronze.orders``, ``a`` and ``b``."""
     monkeypatch.chdir(tmp_path)
     lake = Lake(str(tmp_path / "lake"), run_id="daily-2025-11-01-1")
-    lake.replace_date("bronze.orders", pa.table({"order_id": ["a", "b"]}), DAY)
+    replace_date(lake, "bronze.orders", pa.table({"order_id": ["a", "b"]}), DAY)
     return Lake(lake.root, run_id=lake.run_id)
 
 

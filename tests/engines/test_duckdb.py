@@ -16,6 +16,7 @@ from daybook.engines import DuckDBEngine, query_error
 from daybook.errors import DaybookError, EngineError, SqlError
 from daybook.lake.tables import Lake
 from daybook.privacy import pseudonym_function
+from tests.lake.writing import replace_date
 
 DAY, NEXT = date(2025, 11, 1), date(2025, 11, 2)
 IDS = "SELECT order_id FROM bronze.orders ORDER BY order_id"
@@ -29,7 +30,7 @@ def refusal(engine: DuckDBEngine, sql: str) -> str:
 
 
 def land(lake: Lake, day: date, *order_ids: str) -> None:
-    Lake(lake.root).replace_date("bronze.orders", pa.table({"order_id": pa.array(order_ids, pa.string())}), day)
+    replace_date(Lake(lake.root), "bronze.orders", pa.table({"order_id": pa.array(order_ids, pa.string())}), day)
 
 
 # Tables

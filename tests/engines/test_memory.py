@@ -16,6 +16,7 @@ import pytest
 from daybook.engines import DuckDBEngine, memory
 from daybook.engines.memory import memory_limit, open_database
 from daybook.lake.tables import Lake
+from tests.lake.writing import replace_date
 
 MIB = 1 << 20
 
@@ -81,7 +82,7 @@ def test_limited_process_reads_tables_sequentially(tmp_path: Path, monkeypatch: 
     lake = Lake(str(tmp_path / "lake"), run_id="daily-2025-11-30-1")
     rows = pa.table({"key": pa.array(range(100_000), pa.int64()), "text": pa.array(["a", None] * 50_000, pa.string())})
     for day in (29, 30):
-        lake.replace_date("bronze.things", rows, date(2025, 11, day))
+        replace_date(lake, "bronze.things", rows, date(2025, 11, day))
     asked = (
         "SELECT run_date, count(*), count(text), sum(key) FROM bronze.things "
         "WHERE key >= 10 AND run_date > $$2025-11-29$$ GROUP BY 1"

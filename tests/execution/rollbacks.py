@@ -97,7 +97,7 @@ class RecordedShop:
 
     def dates_for_any_run(self) -> list[date]:
         """Return the dates that the next run of any date computes."""
-        rows = self.lake.dataset(STALE_DATES, ANY_RUN_DATE)
+        rows = self.lake.dataset(STALE_DATES, [ANY_RUN_DATE])
         return [] if rows is None else sorted(set(rows.to_table()["order_date"].to_pylist()))
 
 

@@ -19,6 +19,7 @@ from daybook.engines import DuckDBEngine
 from daybook.lake.tables import Lake
 from daybook.sources import Column, Entity, Source, load_source
 from daybook.storage import Store
+from tests.lake.writing import replace_date
 from tests.reading import read_entity
 
 DAY, NEXT = date(2025, 11, 1), date(2025, 11, 2)
@@ -61,7 +62,7 @@ def rows_after(*headers: tuple[str, ...]) -> list[tuple[Any, ...]]:
                 (landing / day.isoformat() / f"{number}.csv").write_text(text, encoding="utf-8")
             table, _ = read_entity(Store(str(landing)), source, "orders", day)
             assert table is not None and set(DECLARED) <= set(table.column_names)
-            lake.replace_date("bronze.orders", table, day)
+            replace_date(lake, "bronze.orders", table, day)
         engine = DuckDBEngine(lake, "UTC", spill=Path(folder))
         assert len(engine.query("SELECT * FROM bronze.orders").columns) == len(HEADER) + 5
         listed = ", ".join(f'"{name}"' for name in HEADER)

@@ -21,6 +21,7 @@ from daybook.lake.replace_files import replace_files
 from daybook.lake.tables import Lake
 from tests.lake.tables import FIRST, PAYMENTS, SECOND, create_partitioned, landing_rows, payments, read_rows
 from tests.lake.test_tables import grown
+from tests.lake.writing import replace_date
 
 TABLE = "bronze.orders"
 DATES = [FIRST + timedelta(days=number) for number in range(COMPACTION_MIN_FILES)]
@@ -30,7 +31,7 @@ DATES = [FIRST + timedelta(days=number) for number in range(COMPACTION_MIN_FILES
 def filled(lake: Lake) -> Lake:
     """Return a lake with a table of as many files as are combined, written in descending order of dates."""
     for day in reversed(DATES):
-        lake.replace_date(TABLE, landing_rows(str(day)), day)
+        replace_date(lake, TABLE, landing_rows(str(day)), day)
     return lake
 
 
@@ -80,7 +81,7 @@ def test_files_are_combined_up_to_the_size(filled: Lake, monkeypatch: pytest.Mon
 def test_partitions_are_not_compacted(lake: Lake) -> None:
     create_partitioned(lake, TABLE, pa.schema([("run_date", pa.date32()), ("value", pa.string())]))
     for day in DATES:
-        lake.replace_date(TABLE, landing_rows("a"), day)
+        replace_date(lake, TABLE, landing_rows("a"), day)
     assert not lake.compact(TABLE)
 
 
@@ -94,7 +95,7 @@ def test_written_tables_are_compacted_without_candidates(filled: Lake, monkeypat
 
 def test_commit_of_another_writer_is_kept(filled: Lake, root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def late(*args: Any, **options: Any) -> bool:
-        Lake(root, run_id="daily-2025-11-02-1").replace_date(TABLE, landing_rows("other"), SECOND)
+        replace_date(Lake(root, run_id="daily-2025-11-02-1"), TABLE, landing_rows("other"), SECOND)
         return replace_files(*args, **options)
 
     monkeypatch.setattr(daybook.lake.compaction, "replace_files", late)
@@ -112,7 +113,7 @@ def test_writer_repeats_after_a_compaction(filled: Lake, root: str, waits: Any, 
         overwrite(*args)
 
     monkeypatch.setattr(daybook.lake.tables, "overwrite", late)
-    writer.replace_date(TABLE, landing_rows("new"), SECOND)
+    replace_date(writer, TABLE, landing_rows("new"), SECOND)
     assert [value for day, value in read_rows(writer, TABLE) if day == SECOND] == ["new"]
     assert len(read_rows(writer, TABLE)) == COMPACTION_MIN_FILES
 

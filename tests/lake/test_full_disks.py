@@ -26,11 +26,12 @@ from tests.lake.tables import (
     products,
     read_rows,
 )
+from tests.lake.writing import replace_date
 
 # More than the space left on each disk.
 MANY = [f"value {number} of many" for number in range(5_000)]
 WRITES: dict[str, Callable[[Lake], Any]] = {
-    "bronze.sales": lambda lake: lake.replace_date("bronze.sales", landing_rows(*MANY), FIRST),
+    "bronze.sales": lambda lake: replace_date(lake, "bronze.sales", landing_rows(*MANY), FIRST),
     "control.releases": lambda lake: lake.append("control.releases", landing_rows(*MANY), SECOND),
     "silver.products": lambda lake: merge(
         lake, PRODUCTS, products(SECOND, *(Version(f"P{text}", text, 20) for text in MANY)), dates=[SECOND]
@@ -53,7 +54,7 @@ def filled(disks: Any, tmp_path: Path) -> tuple[Any, Lake]:
     """Return a lake with rows in every table, on a disk of its own."""
     disk = disks.mount(tmp_path / "disk", "4m")
     lake = Lake(str(disk.path / "lake"), run_id="daily-2025-11-01-1")
-    lake.replace_date("bronze.sales", landing_rows("before"), FIRST)
+    replace_date(lake, "bronze.sales", landing_rows("before"), FIRST)
     lake.append("control.releases", landing_rows("before"), FIRST)
     merge(lake, PRODUCTS, products(FIRST, Version("P1", "before", 1)), dates=[FIRST])
     merge(lake, CUSTOMERS, customers(FIRST, "a", first=FIRST), dates=[FIRST])
@@ -102,4 +103,4 @@ def test_new_table_on_a_read_only_lake_is_one_sentence(filled: tuple[Any, Lake])
     disk, lake = filled
     disk.read_only()
     with pytest.raises(LakeError, match=r"bronze\.new at .*lake/bronze/new could not be written: it is read-only"):
-        lake.replace_date("bronze.new", landing_rows("1"), FIRST)
+        replace_date(lake, "bronze.new", landing_rows("1"), FIRST)

@@ -21,6 +21,7 @@ from daybook.lake.migrate import migrate_table
 from daybook.lake.rewrite import list_tables
 from daybook.lake.tables import Lake
 from tests.lake.tables import FIRST, SECOND, THIRD, create_partitioned, landing_rows, read_rows, stored_partitions
+from tests.lake.writing import replace_date
 
 TABLE = "bronze.orders"
 SCHEMA = pa.schema([("run_date", pa.date32()), ("value", pa.string())])
@@ -75,7 +76,7 @@ def test_any_writes_give_the_rows_of_a_model(partitioned: bool, steps: list[tupl
 
 
 def test_new_tables_have_no_partitions(lake: Lake) -> None:
-    lake.replace_date(TABLE, landing_rows("a"), FIRST)
+    replace_date(lake, TABLE, landing_rows("a"), FIRST)
     assert stored_partitions(lake, TABLE) == []
 
 
@@ -83,16 +84,16 @@ def test_replaced_date_rewrites_only_files_that_hold_it(lake: Lake) -> None:
     for days in ([FIRST, THIRD], [DATES[4], DATES[5]]):
         lake.replace_dates(TABLE, dated_rows({day: [str(day)] for day in days}), days)
     before = file_paths(lake)
-    lake.replace_date(TABLE, landing_rows("between"), SECOND)
+    replace_date(lake, TABLE, landing_rows("between"), SECOND)
     assert before < file_paths(lake)
-    lake.replace_date(TABLE, landing_rows("again"), FIRST)
+    replace_date(lake, TABLE, landing_rows("again"), FIRST)
     assert len(before & file_paths(lake)) == 1
     assert [rows_of(lake, day) for day in DATES[:3]] == [["again"], ["between"], [str(THIRD)]]
 
 
 def test_file_of_other_dates_is_not_read(lake: Lake) -> None:
     for day in (FIRST, SECOND):
-        lake.replace_date(TABLE, landing_rows(str(day)), day)
+        replace_date(lake, TABLE, landing_rows(str(day)), day)
     (other,) = lake.list_files(TABLE, [SECOND])
     (Path(lake.uri(TABLE)) / other).unlink()
     assert rows_of(lake, FIRST) == [str(FIRST)]
@@ -107,12 +108,12 @@ def test_dates_of_a_file_with_several_are_those_of_its_rows(lake: Lake) -> None:
 
 
 def test_file_without_statistics_can_hold_any_date(lake: Lake) -> None:
-    lake.replace_date(TABLE, landing_rows("a"), FIRST)
+    replace_date(lake, TABLE, landing_rows("a"), FIRST)
     DeltaTable(lake.uri(TABLE)).alter.set_table_properties({"delta.dataSkippingStatsColumns": "value"})
     lake.append(TABLE, landing_rows("b"), SECOND)
     assert lake.run_dates(TABLE) == [FIRST, SECOND]
     assert [rows_of(lake, day) for day in (FIRST, SECOND)] == [["a"], ["b"]]
-    lake.replace_date(TABLE, landing_rows("c"), SECOND)
+    replace_date(lake, TABLE, landing_rows("c"), SECOND)
     assert [rows_of(lake, day) for day in (FIRST, SECOND)] == [["a"], ["c"]]
 
 
@@ -132,7 +133,7 @@ def test_concurrent_writers_lose_no_date(root: str, partitioned: bool, waits: An
 
     def write(day: date) -> None:
         own = Lake(root)
-        own.replace_date(TABLE, landing_rows(f"new {day}"), day)
+        replace_date(own, TABLE, landing_rows(f"new {day}"), day)
         own.compact(TABLE)
 
     with ThreadPoolExecutor(4) as pool:

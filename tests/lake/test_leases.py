@@ -22,6 +22,7 @@ from daybook.records import leases
 from daybook.records.leases import LEASE_DURATION, HeldLeases, acquire, release
 from daybook.storage import Store
 from tests.lake.tables import FIRST, PAYMENTS, PRODUCTS, SECOND, Version, landing_rows, payments, products, read_rows
+from tests.lake.writing import replace_date
 
 START = datetime(2025, 12, 1, 2, tzinfo=timezone.utc)
 OLD, NEW = "daily-2025-11-01-1", "range-2025-11-01-2025-11-02-1"
@@ -55,18 +56,18 @@ def token_of(lake: Lake, table: str, day: date) -> Any:
 
 
 COMMITS: dict[str, Callable[[Lake], object]] = {
-    "replace": lambda lake: lake.replace_date(TABLE, landing_rows("x"), FIRST),
+    "replace": lambda lake: replace_date(lake, TABLE, landing_rows("x"), FIRST),
     "append": lambda lake: lake.append(TABLE, landing_rows("x"), FIRST),
     "delete": lambda lake: lake.delete_rows(TABLE, "value", ["a"]),
     "merge": lambda lake: merge(lake, PRODUCTS, products(FIRST, Version("p", "x", 9)), dates=[FIRST]),
     "publish": lambda lake: publish(lake, PAYMENTS, payments((FIRST, "9.00")), [FIRST]),
     "candidate": lambda lake: lake.write_candidate("candidate.payment_mix", payments((FIRST, "9.00"))),
-    "new columns": lambda lake: lake.replace_date(TABLE, pa.table({"other": ["x"]}), FIRST),
+    "new columns": lambda lake: replace_date(lake, TABLE, pa.table({"other": ["x"]}), FIRST),
 }
 
 
 def fill(lake: Lake) -> None:
-    lake.replace_date(TABLE, landing_rows("a"), FIRST)
+    replace_date(lake, TABLE, landing_rows("a"), FIRST)
     merge(lake, PRODUCTS, products(FIRST, Version("p", "a", 1)), dates=[FIRST])
     publish(lake, PAYMENTS, payments((FIRST, "1.00")), [FIRST])
 
@@ -119,15 +120,15 @@ def test_commits_have_a_transaction_for_each_date(root: str, store: Store, clock
         assert (token_of(lake, table, FIRST), token_of(lake, table, SECOND)) == (1, None)
     release(store, OLD, [FIRST], clock.now)
     later = leased(root, store, clock, NEW, FIRST, SECOND)
-    later.replace_date(TABLE, landing_rows("b"), FIRST)
+    replace_date(later, TABLE, landing_rows("b"), FIRST)
     assert (token_of(lake, TABLE, FIRST), token_of(lake, TABLE, SECOND)) == (2, 1)
 
 
 def test_runs_of_other_dates_do_not_conflict(root: str, store: Store, clock: Clock, waits: list[float]) -> None:
     one, other = (leased(root, store, clock, f"daily-{day}-1", day) for day in (FIRST, SECOND))
-    one.replace_date(TABLE, landing_rows("a"), FIRST)
+    replace_date(one, TABLE, landing_rows("a"), FIRST)
     delta = DeltaTable(other.uri(TABLE))
-    one.replace_date(TABLE, landing_rows("b"), FIRST)
+    replace_date(one, TABLE, landing_rows("b"), FIRST)
     commit = other.commit_properties()
     rows = pa.table({"run_date": pa.array([SECOND]), "value": ["c"]})
     write_deltalake(delta, rows, mode="overwrite", predicate="run_date = '2025-11-02'", commit_properties=commit)
@@ -136,7 +137,7 @@ def test_runs_of_other_dates_do_not_conflict(root: str, store: Store, clock: Clo
 
 
 def test_lake_without_leases_has_no_transactions_of_dates(lake: Lake) -> None:
-    lake.replace_date(TABLE, landing_rows("a"), FIRST)
+    replace_date(lake, TABLE, landing_rows("a"), FIRST)
     assert token_of(lake, TABLE, FIRST) is None
 
 

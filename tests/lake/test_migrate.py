@@ -17,6 +17,7 @@ from daybook.lake.publish import publish
 from daybook.lake.rewrite import list_tables
 from daybook.lake.tables import Lake
 from tests.lake.tables import FIRST, PAYMENTS, SECOND, create_partitioned, landing_rows, payments, read_rows, stored_partitions
+from tests.lake.writing import replace_date
 
 SCHEMA = pa.schema([("run_date", pa.date32()), ("value", pa.string())])
 DATES = [FIRST + timedelta(days=number) for number in range(5)]
@@ -31,7 +32,7 @@ def old(lake: Lake) -> Lake:
     create_partitioned(lake, "gold.payment_mix", PAYMENTS.arrow_schema, "order_date")
     for day in DATES:
         for table in ("bronze.orders", "quarantine.orders"):
-            lake.replace_date(table, landing_rows(str(day)), day)
+            replace_date(lake, table, landing_rows(str(day)), day)
         publish(Lake(lake.root, run_id=f"daily-{day}-1"), PAYMENTS, payments((day, "1")), [day])
     return lake
 
@@ -46,7 +47,7 @@ def contents(lake: Lake) -> dict[str, Any]:
 
 def test_tables_with_partitions_keep_them_until_migrated(old: Lake) -> None:
     assert [stored_partitions(old, table) for table in TABLES] == [["run_date"], ["order_date"], ["run_date"]]
-    old.replace_date("bronze.orders", landing_rows("new"), SECOND)
+    replace_date(old, "bronze.orders", landing_rows("new"), SECOND)
     found = old.dataset("bronze.orders", [SECOND])
     assert found is not None
     assert found.to_table()["value"].to_pylist() == ["new"]
@@ -69,9 +70,9 @@ def test_migrated_tables_have_the_same_rows_in_few_files(old: Lake) -> None:
 
 def test_migrated_tables_equal_new_ones(old: Lake, tmp_path: Path) -> None:
     new = Lake(str(tmp_path / "new"))
-    new.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(new, "bronze.orders", landing_rows("a"), FIRST)
     migrate(old)
-    old.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(old, "bronze.orders", landing_rows("a"), FIRST)
     mine, other = (DeltaTable(each.uri("bronze.orders")).metadata().configuration for each in (old, new))
     assert {name: mine[name] for name in other} == other
 
@@ -86,7 +87,7 @@ def test_earlier_versions_can_be_read_after_a_migration(old: Lake) -> None:
     before = contents(old)
     versions = {table: old.version(table) for table in TABLES}
     migrate(old)
-    old.replace_date("bronze.orders", landing_rows(), SECOND)
+    replace_date(old, "bronze.orders", landing_rows(), SECOND)
     old.pin(versions)
     assert contents(old) == before
     assert old.run_dates("bronze.orders") == DATES
@@ -94,7 +95,7 @@ def test_earlier_versions_can_be_read_after_a_migration(old: Lake) -> None:
 
 def test_migrated_tables_can_be_written(old: Lake) -> None:
     migrate(old)
-    old.replace_date("bronze.orders", landing_rows("new"), SECOND)
+    replace_date(old, "bronze.orders", landing_rows("new"), SECOND)
     assert publish(Lake(old.root, run_id="daily-2025-11-02-2"), PAYMENTS, payments((SECOND, "9")), [SECOND]).committed
     assert ("new",) in read_rows(old, "bronze.orders", "value")
     assert len(read_rows(old, "gold.payment_mix")) == 5
@@ -130,13 +131,13 @@ def test_killed_migration_continues(old: Lake, monkeypatch: pytest.MonkeyPatch, 
 def test_migration_back_restores_partitions_and_keeps_later_rows(old: Lake) -> None:
     migrate(old)
     later = date(2025, 12, 1)
-    old.replace_date("bronze.orders", landing_rows("later"), later)
+    replace_date(old, "bronze.orders", landing_rows("later"), later)
     before = contents(old)
     assert migrate(old, back=True) == [True, True, True]
     assert contents(old) == before
     assert [stored_partitions(old, table) for table in TABLES] == [["run_date"], ["order_date"], ["run_date"]]
     assert old.run_dates("bronze.orders") == [*DATES, later]
-    old.replace_date("bronze.orders", landing_rows("again"), later)
+    replace_date(old, "bronze.orders", landing_rows("again"), later)
     files = [Path(path).parent.name for path in DeltaTable(old.uri("bronze.orders")).file_uris()]
     assert sorted(files) == [f"run_date={day}" for day in [*DATES, later]]
     assert migrate(old) == [True, True, True]
@@ -145,7 +146,7 @@ def test_migration_back_restores_partitions_and_keeps_later_rows(old: Lake) -> N
 def test_table_without_rows_is_migrated(lake: Lake) -> None:
     create_partitioned(lake, "bronze.orders", SCHEMA)
     assert migrate(lake) == [True]
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     assert read_rows(lake, "bronze.orders") == [(FIRST, "a")]
 
 

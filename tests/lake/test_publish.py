@@ -18,6 +18,7 @@ from daybook.errors import LakeError
 from daybook.lake.publish import LakeSnapshot, publish, take_lake_snapshot
 from daybook.lake.tables import Lake
 from tests.lake.tables import COHORTS, FIRST, PAYMENTS, SECOND, THIRD, failing_reader, landing_rows, payments, read_rows
+from tests.lake.writing import replace_date
 
 GOLD = ["gold.payment_mix", "gold.cohort_retention"]
 
@@ -33,7 +34,7 @@ def snapshot(lake: Lake) -> LakeSnapshot:
 
 def later_snapshot(lake: Lake) -> LakeSnapshot:
     """Commit once more and return a snapshot after it."""
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     return snapshot(lake)
 
 
@@ -207,15 +208,15 @@ def test_missing_commits_in_the_log_are_an_error(lake: Lake, monkeypatch: Any) -
 
 
 def test_snapshot_is_read_until_two_readings_agree(lake: Lake, monkeypatch: Any) -> None:
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     version, readings = Lake.version, []
 
     def with_a_writer(self: Lake, table: str) -> Any:
         found = version(self, table)
         readings.append(table)
         if table == "bronze.orders" and readings.count(table) <= 3:
-            Lake(lake.root).replace_date("bronze.orders", landing_rows("a"), SECOND)
-            Lake(lake.root).replace_date("bronze.customers", landing_rows("a"), SECOND)
+            replace_date(Lake(lake.root), "bronze.orders", landing_rows("a"), SECOND)
+            replace_date(Lake(lake.root), "bronze.customers", landing_rows("a"), SECOND)
         return found
 
     monkeypatch.setattr(Lake, "version", with_a_writer)
@@ -227,7 +228,7 @@ def test_snapshot_is_read_until_two_readings_agree(lake: Lake, monkeypatch: Any)
 
 def test_later_snapshot_has_a_greater_sequence_number(lake: Lake) -> None:
     first = snapshot(lake)
-    lake.replace_date("bronze.customers", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.customers", landing_rows("a"), FIRST)
     second = snapshot(lake)
     third = later_snapshot(lake)
     assert first.sequence_number < second.sequence_number < third.sequence_number

@@ -17,6 +17,7 @@ from daybook.lake import schema_evolution
 from daybook.lake.delta import open_dataset, stored_columns
 from daybook.lake.tables import BatchSource, Lake
 from tests.lake.tables import FIRST, SECOND, THIRD, read_rows
+from tests.lake.writing import replace_date
 
 TABLE = "bronze.orders"
 SIZE = "Größe"
@@ -52,23 +53,23 @@ def twice(lake: Lake) -> Lake:
 
 @pytest.mark.parametrize("other", ["CUSTOMER", " Customer"])
 def test_rows_are_written_under_the_stored_name(lake: Lake, other: str) -> None:
-    lake.replace_date(TABLE, named("customer", "a"), FIRST)
-    lake.replace_date(TABLE, named(other, "b"), SECOND)
+    replace_date(lake, TABLE, named("customer", "a"), FIRST)
+    replace_date(lake, TABLE, named(other, "b"), SECOND)
     lake.append(TABLE, named(other, "c"), THIRD)
     assert columns(lake) == ["run_date", "customer"]
     assert read_rows(lake, TABLE, "customer") == [("a",), ("b",), ("c",)]
 
 
 def test_batches_are_written_under_the_stored_name(lake: Lake) -> None:
-    lake.replace_date(TABLE, named("customer", "a"), FIRST)
+    replace_date(lake, TABLE, named("customer", "a"), FIRST)
     rows = named("CUSTOMER", "b", "c")
-    lake.replace_date(TABLE, BatchSource(rows.schema, lambda: rows.to_reader(max_chunksize=1)), SECOND)
+    replace_date(lake, TABLE, BatchSource(rows.schema, lambda: rows.to_reader(max_chunksize=1)), SECOND)
     assert read_rows(lake, TABLE, "customer") == [("a",), ("b",), ("c",)]
 
 
 def test_new_column_is_stored_in_composed_form(lake: Lake) -> None:
-    lake.replace_date(TABLE, named("customer", "a"), FIRST)
-    lake.replace_date(TABLE, named("customer", "b", **{DECOMPOSED: "XL"}), SECOND)
+    replace_date(lake, TABLE, named("customer", "a"), FIRST)
+    replace_date(lake, TABLE, named("customer", "b", **{DECOMPOSED: "XL"}), SECOND)
     assert columns(lake) == ["run_date", "customer", SIZE]
     assert seen(lake, f'SELECT "{SIZE}" FROM bronze.orders ORDER BY run_date') == [(None,), ("XL",)]
 
@@ -90,14 +91,14 @@ def test_name_of_an_earlier_release_is_normalized(lake: Lake, old: str) -> None:
     new = SIZE if old else "unnamed"
     write_as_before(lake, named(old, "S", x="1"), FIRST)
     assert seen(lake, f'SELECT "{new}" FROM bronze.orders') == [("S",)]
-    lake.replace_date(TABLE, named(old, "M", x="1"), SECOND)
+    replace_date(lake, TABLE, named(old, "M", x="1"), SECOND)
     assert sorted(columns(lake)) == sorted([new, "run_date", "x"])
     assert seen(lake, f'SELECT "{new}" FROM bronze.orders ORDER BY run_date') == [("S",), ("M",)]
 
 
 def test_next_write_unifies_columns_in_one_commit(twice: Lake) -> None:
     version = DeltaTable(twice.uri(TABLE)).version()
-    twice.replace_date(TABLE, named("customer", "c", x="3"), THIRD)
+    replace_date(twice, TABLE, named("customer", "c", x="3"), THIRD)
     assert sorted(columns(twice)) == ["Customer", "run_date", "x"]
     assert read_rows(twice, TABLE, "run_date", "Customer", "x") == [(FIRST, "a", "1"), (SECOND, "b", "2"), (THIRD, "c", "3")]
     delta = DeltaTable(twice.uri(TABLE))
@@ -111,7 +112,7 @@ def test_next_write_unifies_columns_in_one_commit(twice: Lake) -> None:
 
 def test_pinned_version_reads_as_one_column(twice: Lake) -> None:
     version = DeltaTable(twice.uri(TABLE)).version()
-    twice.replace_date(TABLE, named("customer", "c", x="3"), THIRD)
+    replace_date(twice, TABLE, named("customer", "c", x="3"), THIRD)
     late = Lake(twice.root)
     late.pin({TABLE: version})
     assert seen(late) == [("a",), ("b",)]
@@ -119,7 +120,7 @@ def test_pinned_version_reads_as_one_column(twice: Lake) -> None:
 
 def test_columns_of_an_emptied_table_are_unified(twice: Lake) -> None:
     DeltaTable(twice.uri(TABLE)).delete()
-    twice.replace_date(TABLE, named("customer", "c", x="3"), THIRD)
+    replace_date(twice, TABLE, named("customer", "c", x="3"), THIRD)
     assert sorted(columns(twice)) == ["Customer", "run_date", "x"]
     assert seen(twice) == [("c",)]
 
@@ -127,7 +128,7 @@ def test_columns_of_an_emptied_table_are_unified(twice: Lake) -> None:
 def test_development_copy_has_all_values(twice: Lake) -> None:
     copy = Lake(twice.root, development="eve")
     assert seen(copy) == [("a",), ("b",)]
-    copy.replace_date(TABLE, named("customer", "c", x="3"), THIRD)
+    replace_date(copy, TABLE, named("customer", "c", x="3"), THIRD)
     assert seen(copy) == [("a",), ("b",), ("c",)]
     assert "customer" in columns(twice)
 
@@ -142,7 +143,7 @@ def test_concurrent_write_is_kept(twice: Lake, waits: list[float], monkeypatch: 
             write_as_before(twice, named("customer", "of another", x="3"), others.pop())
 
     monkeypatch.setattr(schema_evolution, "_warn_of_conflicting_values", write_first)
-    twice.replace_date(TABLE, named("customer", "d", x="4"), date(2025, 11, 4))
+    replace_date(twice, TABLE, named("customer", "d", x="4"), date(2025, 11, 4))
     assert seen(twice) == [("a",), ("b",), ("of another",), ("d",)]
     assert len(waits) == 1
 
@@ -151,7 +152,7 @@ def test_rows_with_different_values_are_a_warning(twice: Lake) -> None:
     both = named("customer", "old", x="3").append_column("Customer", pa.array(["new"]))
     write_as_before(twice, both, THIRD)
     with pytest.warns(UserWarning, match=r"bronze.orders has 1 rows with different values in 'Customer', 'customer'"):
-        twice.replace_date(TABLE, named("customer", "c", x="3"), date(2025, 11, 4))
+        replace_date(twice, TABLE, named("customer", "c", x="3"), date(2025, 11, 4))
     assert seen(twice) == [("a",), ("b",), ("new",), ("c",)]
 
 
@@ -159,7 +160,7 @@ def test_rows_with_equal_values_are_not_a_warning(twice: Lake) -> None:
     write_as_before(twice, named("customer", "same", x="3").append_column("Customer", pa.array(["same"])), THIRD)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        twice.replace_date(TABLE, named("customer", "c", x="3"), date(2025, 11, 4))
+        replace_date(twice, TABLE, named("customer", "c", x="3"), date(2025, 11, 4))
 
 
 def test_names_of_another_type_are_left_out() -> None:
@@ -170,7 +171,7 @@ def test_names_of_another_type_are_left_out() -> None:
 def test_value_can_be_stored_under_three_names(twice: Lake) -> None:
     write_as_before(twice, named("CUSTOMER", "c", x="3"), THIRD)
     assert seen(twice) == [("a",), ("b",), ("c",)]
-    twice.replace_date(TABLE, named("customer", "d", x="4"), date(2025, 11, 4))
+    replace_date(twice, TABLE, named("customer", "d", x="4"), date(2025, 11, 4))
     assert sorted(pc.unique(open_dataset(DeltaTable(twice.uri(TABLE))).to_table()["CUSTOMER"]).to_pylist()) == [
         "a",
         "b",

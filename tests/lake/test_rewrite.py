@@ -26,6 +26,7 @@ from daybook.lake.tables import Lake
 from daybook.records.archive import Archive
 from daybook.records.locks import DateLocks
 from daybook.settings import load_settings
+from tests.lake.writing import replace_date
 
 FIRST, SECOND = date(2025, 11, 1), date(2025, 11, 2)
 
@@ -35,7 +36,7 @@ def lake(tmp_path: Path) -> Lake:
     """Write two dates of an entity, the first twice."""
     lake = Lake(str(tmp_path / "lake"), run_id="daily-2025-11-01-1")
     for day, names in ((FIRST, ["old"]), (FIRST, ["ann", "bob"]), (SECOND, ["cid"])):
-        lake.replace_date("bronze.people", pa.table({"name": names}), day)
+        replace_date(lake, "bronze.people", pa.table({"name": names}), day)
     return lake
 
 
@@ -58,7 +59,7 @@ def upper(rows: Any) -> Any:
 
 def test_tables_are_listed_with_their_user(lake: Lake) -> None:
     mine = Lake(lake.root, development="ann")
-    mine.replace_date("bronze.people", pa.table({"name": ["x"]}), SECOND)
+    replace_date(mine, "bronze.people", pa.table({"name": ["x"]}), SECOND)
     lake.write_candidate("candidate.people", pa.table({"name": ["x"]}))
     found = [(each.full_name, each.development, each.columns) for each in list_tables(lake.root)]
     assert found == [("bronze.people", "", ["run_date", "name"]), ("bronze.people", "ann", ["run_date", "name"])]
@@ -108,7 +109,7 @@ def test_conflicting_rewrite_is_repeated(lake: Lake) -> None:
     def change(rows: pa.Table) -> pa.Table:
         if not intruded:
             intruded.append(True)
-            lake.replace_date("bronze.people", pa.table({"name": ["dan"]}), FIRST)
+            replace_date(lake, "bronze.people", pa.table({"name": ["dan"]}), FIRST)
         return upper(rows)
 
     rewrite_dates(table, change, by="test", dates={FIRST})
@@ -126,7 +127,7 @@ def test_remove_history_keeps_the_newest_version(lake: Lake) -> None:
     assert len(list(Path(lake.root).rglob("*.parquet"))) == 3  # a file a date, and the checkpoint
     versions = {path.name.split(".")[0] for path in (Path(table.uri) / "_delta_log").glob("0*")}
     assert versions == {f"{table.open().version():020}"}
-    lake.replace_date("bronze.people", pa.table({"name": ["eve"]}), SECOND)
+    replace_date(lake, "bronze.people", pa.table({"name": ["eve"]}), SECOND)
     assert names(lake) == ["ANN", "BOB", "eve"]
 
 
@@ -153,7 +154,7 @@ def test_upgraded_table_has_no_raw_values_in_its_log(lake: Lake) -> None:
 
 
 def test_raw_tables_are_restricted_and_private(lake: Lake) -> None:
-    lake.replace_date("control.dates", pa.table({"n": [1]}), FIRST)
+    replace_date(lake, "control.dates", pa.table({"n": [1]}), FIRST)
     bronze, control = (DeltaTable(lake.uri(name)).metadata().configuration for name in ("bronze.people", "control.dates"))
     assert bronze["daybook.restricted"] == "true"
     assert "daybook.restricted" not in control
@@ -163,8 +164,8 @@ def test_raw_tables_are_restricted_and_private(lake: Lake) -> None:
 def test_log_has_no_raw_values_or_pseudonyms(lake: Lake) -> None:
     rows = pa.table({"customer_key": ["canary-key"], "email": ["canary@x.example"], "n": [4711]})
     for name in ("bronze.people", "quarantine.people", "control.erased", "versions.people", "gold.people", "silver.people"):
-        lake.replace_date(name, rows, FIRST)
-    Lake(lake.root, development="ann").replace_date("bronze.people", rows, SECOND)
+        replace_date(lake, name, rows, FIRST)
+    replace_date(Lake(lake.root, development="ann"), "bronze.people", rows, SECOND)
     logs = {path: path.read_text() for path in Path(lake.root).rglob("_delta_log/*.json")}
     assert len(logs) > 6
     assert not [path for path, text in logs.items() if "canary-key" in text]

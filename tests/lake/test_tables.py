@@ -41,6 +41,7 @@ from tests.lake.tables import (
     products,
     read_rows,
 )
+from tests.lake.writing import replace_date
 
 
 def conflicting(action: Any, times: int) -> Any:
@@ -76,7 +77,7 @@ def test_missing_table_has_no_version_rows_or_partitions(lake: Lake) -> None:
 
 
 def test_tables_lists_stored_tables_and_contracts(lake: Lake) -> None:
-    lake.replace_date("bronze.shelves", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.shelves", landing_rows("a"), FIRST)
     lake.write_candidate("candidate.daily_sales", landing_rows("a"))
     found = lake.tables()
     assert "bronze.shelves" in found
@@ -86,7 +87,7 @@ def test_tables_lists_stored_tables_and_contracts(lake: Lake) -> None:
 
 
 def test_reading_records_the_version(lake: Lake) -> None:
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     reader = Lake(lake.root)
     reader.dataset("bronze.orders")
     assert reader.tables_read == {"bronze.orders": 1}
@@ -94,29 +95,29 @@ def test_reading_records_the_version(lake: Lake) -> None:
 
 
 def test_writing_records_the_version(lake: Lake) -> None:
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
-    lake.replace_date("bronze.orders", landing_rows("b"), SECOND)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("b"), SECOND)
     assert lake.tables_written == {"bronze.orders": 2}
     assert lake.tables_read == {}
 
 
 def test_recorded_version_is_that_of_the_own_commit(lake: Lake, monkeypatch: Any) -> None:
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     overwrite = daybook.lake.tables.overwrite
 
     def then_another(*args: Any, **named: Any) -> None:
         overwrite(*args, **named)
         monkeypatch.setattr(daybook.lake.tables, "overwrite", overwrite)
-        Lake(lake.root).replace_date("bronze.orders", landing_rows("c"), THIRD)
+        replace_date(Lake(lake.root), "bronze.orders", landing_rows("c"), THIRD)
 
     monkeypatch.setattr(daybook.lake.tables, "overwrite", then_another)
-    lake.replace_date("bronze.orders", landing_rows("b"), SECOND)
+    replace_date(lake, "bronze.orders", landing_rows("b"), SECOND)
     assert lake.tables_written == {"bronze.orders": 2}
     assert lake.version("bronze.orders") == 3
 
 
 def test_commits_name_the_run(lake: Lake) -> None:
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     newest = DeltaTable(lake.uri("bronze.orders")).history(1)[0]
     assert newest["daybook_run_id"] == "daily-2025-11-01-1"
 
@@ -124,7 +125,7 @@ def test_commits_name_the_run(lake: Lake) -> None:
 @pytest.mark.parametrize("folder", ["my shop", "Größe", "100%", "no #1", "it's + more"])
 def test_lake_folder_can_have_any_name(tmp_path: Path, folder: str) -> None:
     lake = Lake(str(tmp_path / folder))
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), dates=[FIRST])
     assert read_rows(lake, "bronze.orders", "value") == [("a",)]
     assert read_rows(lake, "silver.products", "name") == [("Ant",)]
@@ -134,21 +135,21 @@ def test_lake_folder_can_have_any_name(tmp_path: Path, folder: str) -> None:
 
 
 def test_replacing_a_date_keeps_other_dates(lake: Lake) -> None:
-    lake.replace_date("bronze.orders", landing_rows("a", "b"), FIRST)
-    lake.replace_date("bronze.orders", landing_rows("c"), SECOND)
-    lake.replace_date("bronze.orders", landing_rows("d"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a", "b"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("c"), SECOND)
+    replace_date(lake, "bronze.orders", landing_rows("d"), FIRST)
     assert read_rows(lake, "bronze.orders", "run_date", "value") == [(FIRST, "d"), (SECOND, "c")]
 
 
 def test_replacing_a_date_is_idempotent(lake: Lake) -> None:
     for _ in range(2):
-        lake.replace_date("bronze.orders", landing_rows("a", "a"), FIRST)
+        replace_date(lake, "bronze.orders", landing_rows("a", "a"), FIRST)
     assert read_rows(lake, "bronze.orders", "run_date", "value") == [(FIRST, "a"), (FIRST, "a")]
 
 
 def test_replacing_dates_is_one_commit_and_keeps_other_dates(lake: Lake) -> None:
     for day in (FIRST, SECOND, THIRD):
-        lake.replace_date("bronze.orders", landing_rows("a", "b"), day)
+        replace_date(lake, "bronze.orders", landing_rows("a", "b"), day)
     before = lake.version("bronze.orders")
     rows = landing_rows("c")
     lake.replace_dates("bronze.orders", rows.add_column(0, "run_date", pa.array([SECOND], pa.date32())), [FIRST, SECOND])
@@ -157,49 +158,49 @@ def test_replacing_dates_is_one_commit_and_keeps_other_dates(lake: Lake) -> None
 
 
 def test_replacing_a_date_with_no_rows_removes_its_rows(lake: Lake) -> None:
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
-    lake.replace_date("bronze.orders", landing_rows("b"), SECOND)
-    lake.replace_date("bronze.orders", landing_rows(), SECOND)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("b"), SECOND)
+    replace_date(lake, "bronze.orders", landing_rows(), SECOND)
     assert read_rows(lake, "bronze.orders", "value") == [("a",)]
     assert lake.run_dates("bronze.orders") == [FIRST]
 
 
 def test_table_can_be_created_without_rows(lake: Lake) -> None:
-    lake.replace_date("quarantine.orders", landing_rows(), FIRST)
+    replace_date(lake, "quarantine.orders", landing_rows(), FIRST)
     assert lake.exists("quarantine.orders")
-    lake.replace_date("quarantine.orders", landing_rows("a"), SECOND)
+    replace_date(lake, "quarantine.orders", landing_rows("a"), SECOND)
     assert read_rows(lake, "quarantine.orders", "run_date", "value") == [(SECOND, "a")]
 
 
 def test_new_column_is_null_in_older_rows(lake: Lake) -> None:
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
-    lake.replace_date("bronze.orders", landing_rows("b").append_column("coupon", pa.array(["X"])), SECOND)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("b").append_column("coupon", pa.array(["X"])), SECOND)
     assert read_rows(lake, "bronze.orders", "value", "coupon") == [("a", None), ("b", "X")]
 
 
 def test_rows_get_the_date_that_they_replace(lake: Lake) -> None:
     rows = landing_rows("a").append_column("run_date", pa.array([THIRD]))
-    lake.replace_date("bronze.orders", rows, FIRST)
+    replace_date(lake, "bronze.orders", rows, FIRST)
     assert read_rows(lake, "bronze.orders", "run_date", "value") == [(FIRST, "a")]
 
 
 def test_partitions_are_sorted_dates(lake: Lake) -> None:
     for day in (THIRD, FIRST, SECOND):
-        lake.replace_date("bronze.orders", landing_rows("a"), day)
+        replace_date(lake, "bronze.orders", landing_rows("a"), day)
     assert lake.run_dates("bronze.orders") == [FIRST, SECOND, THIRD]
 
 
 def test_dataset_of_a_date_has_its_rows_and_files(lake: Lake) -> None:
     assert (lake.dataset("bronze.orders", [FIRST]), lake.list_files("bronze.orders", [FIRST])) == (None, frozenset())
     for day in (FIRST, SECOND):
-        lake.replace_date("bronze.orders", landing_rows(f"of {day}"), day)
+        replace_date(lake, "bronze.orders", landing_rows(f"of {day}"), day)
     found = lake.dataset("bronze.orders", [SECOND])
     assert found is not None
     assert found.to_table()["value"].to_pylist() == [f"of {SECOND}"]
     before = lake.list_files("bronze.orders", [SECOND])
-    lake.replace_date("bronze.orders", landing_rows("another"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("another"), FIRST)
     assert lake.list_files("bronze.orders", [SECOND]) == before
-    lake.replace_date("bronze.orders", landing_rows("another"), SECOND)
+    replace_date(lake, "bronze.orders", landing_rows("another"), SECOND)
     assert not lake.list_files("bronze.orders", [SECOND]) & before
 
 
@@ -213,14 +214,14 @@ def test_unpartitioned_table_is_read_as_a_whole(lake: Lake) -> None:
 def test_threads_can_replace_dates_of_a_new_table(root: str) -> None:
     days = [FIRST + timedelta(days=number) for number in range(8)]
     with ThreadPoolExecutor(len(days)) as pool:
-        list(pool.map(lambda day: Lake(root).replace_date("bronze.orders", landing_rows(f"{day}"), day), days))
+        list(pool.map(lambda day: replace_date(Lake(root), "bronze.orders", landing_rows(f"{day}"), day), days))
     assert read_rows(Lake(root), "bronze.orders", "run_date", "value") == [(day, f"{day}") for day in days]
 
 
 def test_processes_can_replace_different_dates(root: str) -> None:
     days = [FIRST + timedelta(days=number) for number in range(4)]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        under_way = [pool.submit(Lake(root).replace_date, "bronze.orders", landing_rows(f"{day}"), day) for day in days]
+        under_way = [pool.submit(replace_date, Lake(root), "bronze.orders", landing_rows(f"{day}"), day) for day in days]
         assert [each.result() for each in under_way] == [None] * 4
     assert read_rows(Lake(root), "bronze.orders", "run_date", "value") == [(day, f"{day}") for day in days]
 
@@ -233,7 +234,7 @@ def test_concurrent_writers_can_create_a_table(lake: Lake, monkeypatch: Any) -> 
         create(*args, **{**named, "mode": "error"})  # what the slower of two writers meets
 
     monkeypatch.setattr(DeltaTable, "create", second)
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     assert read_rows(lake, "bronze.orders", "value") == [("a",)]
 
 
@@ -270,10 +271,10 @@ def test_delete_keeps_rows_with_other_values(lake: Lake) -> None:
 
 
 def test_pinned_table_is_read_at_its_version(lake: Lake) -> None:
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     version = lake.version("bronze.orders")
-    lake.replace_date("bronze.orders", landing_rows("b"), SECOND)
-    lake.replace_date("bronze.customers", landing_rows("c"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("b"), SECOND)
+    replace_date(lake, "bronze.customers", landing_rows("c"), FIRST)
     lake.pin({"bronze.orders": version})
     assert read_rows(lake, "bronze.orders", "value") == [("a",)]
     assert lake.tables_read["bronze.orders"] == version == lake.version("bronze.orders")
@@ -283,33 +284,33 @@ def test_pinned_table_is_read_at_its_version(lake: Lake) -> None:
 
 def test_table_pinned_to_none_does_not_exist(lake: Lake) -> None:
     lake.pin({"bronze.orders": None})
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     assert (lake.exists("bronze.orders"), lake.dataset("bronze.orders")) == (False, None)
 
 
 def test_pinning_replaces_earlier_pins(lake: Lake) -> None:
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     lake.pin({"bronze.orders": None})
     lake.pin({})
     assert read_rows(lake, "bronze.orders", "value") == [("a",)]
 
 
 def test_pinned_table_can_be_written(lake: Lake) -> None:
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     lake.pin({"bronze.orders": lake.version("bronze.orders")})
-    lake.replace_date("bronze.orders", landing_rows("b"), SECOND)
+    replace_date(lake, "bronze.orders", landing_rows("b"), SECOND)
     assert read_rows(Lake(lake.root), "bronze.orders", "value") == [("a",), ("b",)]
     assert read_rows(lake, "bronze.orders", "value") == [("a",)]
 
 
 def test_recreated_table_has_another_id(lake: Lake) -> None:
     assert lake.table_id("bronze.orders") == ""
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     first = lake.table_id("bronze.orders")
-    lake.replace_date("bronze.orders", landing_rows("b"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("b"), FIRST)
     assert lake.table_id("bronze.orders") == first
     shutil.rmtree(lake.uri("bronze.orders"))
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     assert lake.table_id("bronze.orders") not in ("", first)
 
 
@@ -343,7 +344,7 @@ def test_drop_candidates_drops_those_of_the_run_only(lake: Lake) -> None:
 
 def test_waits_between_tries_increase(lake: Lake, waits: list[float], monkeypatch: Any) -> None:
     monkeypatch.setattr(daybook.lake.tables, "overwrite", conflicting(daybook.lake.tables.overwrite, 3))
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     assert len(waits) == 3
     assert waits == sorted(set(waits))
     assert read_rows(lake, "bronze.orders", "value") == [("a",)]
@@ -352,7 +353,7 @@ def test_waits_between_tries_increase(lake: Lake, waits: list[float], monkeypatc
 def test_ten_conflicts_are_a_lake_error(lake: Lake, waits: list[float], monkeypatch: Any) -> None:
     monkeypatch.setattr(daybook.lake.tables, "overwrite", conflicting(None, 99))
     with pytest.raises(LakeError) as caught:
-        lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+        replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     assert str(caught.value) == (
         "bronze.orders was changed by another writer during each of 10 tries to commit "
         "(Commit failed: a concurrent transaction added new data); run it again."
@@ -366,7 +367,7 @@ def test_ten_conflicts_are_a_lake_error(lake: Lake, waits: list[float], monkeypa
 @pytest.fixture
 def published(lake: Lake) -> Lake:
     """Return a lake with one published table of each kind."""
-    lake.replace_date("bronze.orders", landing_rows("a"), FIRST)
+    replace_date(lake, "bronze.orders", landing_rows("a"), FIRST)
     merge(lake, PRODUCTS, products(FIRST, Version("a", "Ant", 1)), dates=[FIRST])
     publish(lake, PAYMENTS, payments((FIRST, "1"), (SECOND, "2")), [FIRST, SECOND])
     return lake
@@ -375,13 +376,13 @@ def published(lake: Lake) -> Lake:
 def test_development_copy_reads_published_rows_until_it_writes(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
     assert read_rows(mine, "bronze.orders", "value") == [("a",)]
-    published.replace_date("bronze.orders", landing_rows("b"), FIRST)
+    replace_date(published, "bronze.orders", landing_rows("b"), FIRST)
     assert read_rows(mine, "bronze.orders", "value") == [("b",)]
 
 
 def test_development_copy_begins_with_the_published_rows(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
-    mine.replace_date("bronze.orders", landing_rows("mine"), SECOND)
+    replace_date(mine, "bronze.orders", landing_rows("mine"), SECOND)
     merge(mine, PRODUCTS, products(SECOND, Version("b", "Bee", 1)), dates=[SECOND])
     publish(mine, PAYMENTS, payments((SECOND, "20")), [SECOND])
     assert read_rows(mine, "bronze.orders", "value") == [("a",), ("mine",)]
@@ -391,8 +392,8 @@ def test_development_copy_begins_with_the_published_rows(published: Lake) -> Non
 
 def test_development_copy_ignores_later_publications(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
-    mine.replace_date("bronze.orders", landing_rows("mine"), SECOND)
-    published.replace_date("bronze.orders", landing_rows("newer"), FIRST)
+    replace_date(mine, "bronze.orders", landing_rows("mine"), SECOND)
+    replace_date(published, "bronze.orders", landing_rows("newer"), FIRST)
     assert read_rows(mine, "bronze.orders", "value") == [("a",), ("mine",)]
 
 
@@ -400,8 +401,8 @@ def test_development_copy_does_not_change_published_files(published: Lake) -> No
     root = Path(published.root)
     before = list_files(root)
     mine = Lake(published.root, development="ann")
-    mine.replace_date("bronze.orders", landing_rows("mine"), FIRST)
-    mine.replace_date("control.stale_dates", landing_rows("new"), FIRST)
+    replace_date(mine, "bronze.orders", landing_rows("mine"), FIRST)
+    replace_date(mine, "control.stale_dates", landing_rows("new"), FIRST)
     merge(mine, PRODUCTS, products(FIRST), dates=[FIRST])
     merge(mine, CUSTOMERS, customers(FIRST, "a"), dates=[FIRST])
     mine.update_column(CUSTOMERS, customers(FIRST, "a", first=FIRST), "first_order_date")
@@ -421,7 +422,7 @@ def test_update_of_a_development_copy_keeps_published_rows(published: Lake) -> N
 
 def test_development_copies_of_two_users_are_separate(published: Lake) -> None:
     mine, yours = Lake(published.root, development="ann"), Lake(published.root, development="bob")
-    mine.replace_date("bronze.orders", landing_rows("mine"), FIRST)
+    replace_date(mine, "bronze.orders", landing_rows("mine"), FIRST)
     assert read_rows(yours, "bronze.orders", "value") == [("a",)]
 
 
@@ -442,7 +443,7 @@ def test_development_copy_of_an_empty_table_has_its_date(published: Lake) -> Non
 
 def test_tables_includes_the_development_copy(published: Lake) -> None:
     mine = Lake(published.root, development="ann")
-    mine.replace_date("bronze.sketches", landing_rows("a"), FIRST)
+    replace_date(mine, "bronze.sketches", landing_rows("a"), FIRST)
     assert {"bronze.orders", "bronze.sketches"} <= set(mine.tables())
     assert "bronze.sketches" not in published.tables()
 

@@ -33,6 +33,7 @@ from tests.lake.vacuuming import (
     write_rows,
     write_run_record,
 )
+from tests.lake.writing import replace_date
 from tests.sample_records import run_record
 
 TABLE = "bronze.orders"
@@ -431,7 +432,7 @@ def apply(lake: Lake, kind: str, day: int, value: str) -> None:
     uri = lake.uri(TABLE)
     run_date = FIRST if day == 1 else SECOND
     if kind == "replace":
-        lake.replace_date(TABLE, build_rows(value), run_date)
+        replace_date(lake, TABLE, build_rows(value), run_date)
     elif kind == "append":
         lake.append(TABLE, build_rows(value), run_date)
     elif kind == "remove":

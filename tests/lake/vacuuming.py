@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from daybook.lake.delta import open_dataset
 from daybook.lake.tables import Lake
 from daybook.records.archive import Archive, serialize_record
+from tests.lake.writing import replace_date
 
 FIRST, SECOND = date(2025, 11, 1), date(2025, 11, 2)
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -49,7 +50,7 @@ def age_file(path: Path, days: float, now: datetime = NOW) -> Path:
 
 def write_rows(lake: Lake, table: str, *values: str, days: float, run_date: date = FIRST, now: datetime = NOW) -> int:
     """Replace the rows of a date a number of days ago; returns the version."""
-    lake.replace_date(table, build_rows(*values), run_date)
+    replace_date(lake, table, build_rows(*values), run_date)
     uri = lake.uri(table)
     version = int(DeltaTable(uri).version())
     age_commit(uri, version, days, now)

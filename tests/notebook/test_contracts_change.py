@@ -63,7 +63,7 @@ def test_new_column_is_null_for_older_dates_until_a_rerun(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.delenv("DAYBOOK_PROJECT")
-        assert [session.run_day(day, 1, shop) for day in (FIRST, SECOND)] == ["SUCCEEDED"] * 2
+        assert session.run_range(FIRST, SECOND, 1, shop) == "SUCCEEDED"
     before = engine_on(shop["lake"])
     assert before.rows("SELECT count(brand), count(*) > 0 FROM silver.products") == [(0, True)]
     assert before.rows("SELECT count(largest), count(*) > 0 FROM gold.payment_mix") == [(0, True)]
@@ -78,10 +78,9 @@ def test_new_column_is_null_for_older_dates_until_a_rerun(
     )
     assert [row[0] for row in filled] == published
 
-    assert [session.run_day(day, 2, shop) for day in (FIRST, SECOND)] == ["SUCCEEDED"] * 2
+    assert session.run_range(FIRST, SECOND, 2, shop) == "SUCCEEDED"
     fresh = {**shop, "lake": shop["lake"] + "-fresh"}
-    for day in (FIRST, SECOND, LAST):
-        session.run_day(day, 1, fresh)
+    session.run_range(FIRST, LAST, 1, fresh)
     assert rows_of(shop["lake"]) == rows_of(fresh["lake"])
 
 
@@ -92,8 +91,7 @@ def test_project_with_the_earlier_contract_again_continues(
     monkeypatch.delenv("DAYBOOK_PROJECT")
     assert [session.run_day(day, 2, shop) for day in (FIRST, SECOND)] == ["SUCCEEDED"] * 2
     fresh = {**shop, "lake": shop["lake"] + "-fresh"}
-    for day in (FIRST, SECOND):
-        session.run_day(day, 1, fresh)
+    session.run_range(FIRST, SECOND, 1, fresh)
     assert rows_of(shop["lake"]) == rows_of(fresh["lake"])
 
 

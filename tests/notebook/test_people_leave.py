@@ -61,8 +61,7 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shop(session: Session, tmp_path: Path, landing: Path) -> Deployment:
     """Return the demo shop after two days."""
     shop = Deployment(session, tmp_path / "shop", "local", landing)
-    for day in ("2025-11-28", "2025-11-29"):
-        shop.run(day)
+    session.run_range("2025-11-28", "2025-11-29", 1, shop.overrides)
     return shop
 
 

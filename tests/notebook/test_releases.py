@@ -17,6 +17,7 @@ from daybook.errors import UsageError
 from daybook.execution.decisions import QuarantinedRow, list_quarantined_rows, release_rows
 from daybook.lake.tables import Lake
 from daybook.notebook.releases import Release, list_landed_columns, read_releases, write_releases
+from tests.lake.writing import replace_date
 from tests.notebook.decisions import DAY, Shop, daybook, landing, shop
 
 pytestmark = pytest.mark.slow
@@ -126,7 +127,7 @@ def test_release_survives_a_new_column(shop: Shop) -> None:
     release_rows(shop.settings, in_quarantine(shop, "order_items", number), repairs={"quantity": "3"}, by="a", why="b")
     lake = Lake(str(shop.place / "lake"))
     other = pa.table({"order_id": ["x"], "colour": ["red"], "_source_file": ["later.csv"], "_row_number": [1]})
-    lake.replace_date("bronze.order_items", other, date(2025, 12, 1))
+    replace_date(lake, "bronze.order_items", other, date(2025, 12, 1))
     assert len(in_quarantine(shop, "order_items", number)) == 1
     shop.run(f"{RUN}-2", ["validate"])
     assert in_quarantine(shop, "order_items", number) == []

@@ -21,6 +21,7 @@ from daybook.privacy.matcher import MAX_IN_MEMORY, ValueMatcher
 from daybook.privacy.run_values import RunRedactor
 from daybook.settings import Settings, load_settings
 from daybook.sources import load_source
+from tests.lake.writing import replace_date
 
 DAY = date(2025, 11, 30)
 RUN = f"daily-{DAY}-1"
@@ -48,7 +49,7 @@ def built_stages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def land(settings: Settings, table: str, name: str, day: date = DAY) -> None:
     rows = pa.table({"last_name": [name], "_run_id": [RUN]})
-    Lake(settings.lake).replace_date(table, rows, day)
+    replace_date(Lake(settings.lake), table, rows, day)
 
 
 def start_redactor(settings: Settings, stage: str) -> BackgroundRedactor:
@@ -77,7 +78,7 @@ def test_later_repairs_are_redacted(settings: Settings, built_stages: list[str])
     land(settings, "bronze.customers", "Kanarie")
     redactor_now = start_redactor(settings, "validate")
     rows = pa.table({"entity": ["customers"], "repairs": [json.dumps({"last_name": "Neumannsen"})]})
-    Lake(settings.lake).replace_date("quarantine.releases", rows, DAY)
+    replace_date(Lake(settings.lake), "quarantine.releases", rows, DAY)
     assert redactor_now().redact_text("It is Neumannsen") == "It is [redacted:last_name]"
     assert built_stages == ["validate", "validate"]
 
@@ -123,7 +124,7 @@ def test_known_values_are_compared_per_column(settings: Settings, built_stages: 
     deliver(settings, "Kanarie")
     redactor_now = start_redactor(settings, "ingest")
     rows = pa.table({"street": ["Kanarie"], "_run_id": [RUN]})
-    Lake(settings.lake).replace_date("bronze.customers", rows, DAY)
+    replace_date(Lake(settings.lake), "bronze.customers", rows, DAY)
     redactor_now()
     assert built_stages == ["ingest", "ingest"]
 
@@ -142,7 +143,7 @@ def test_malformed_rows_of_landing_keep_the_redactor(settings: Settings, built_s
     deliver(settings, "Kanarie", broken="C-K4N5,Ottokar,Spatzig")
     redactor_now = start_redactor(settings, "ingest")
     rows = pa.table({"last_name": ["Kanarie"], "_raw": [raw], "_run_id": [RUN]})
-    Lake(settings.lake).replace_date("bronze.customers", rows, DAY)
+    replace_date(Lake(settings.lake), "bronze.customers", rows, DAY)
     assert redactor_now().redact_text(raw) == "[redacted:_raw],[redacted:_raw],[redacted:_raw]"
     assert built_stages == ["ingest"] * times
 

@@ -18,6 +18,7 @@ from daybook.lake.tables import Lake
 from daybook.privacy import load_keys, make_pseudonym
 from daybook.privacy.rekey import rekey, require_keys
 from tests.conftest import Killed, Killer
+from tests.lake.writing import replace_date
 
 PEOPLE = ("C-1", "C-2", "C-3")
 DAY = date(2025, 11, 1)
@@ -39,8 +40,8 @@ def rows(contract: Any, people: list[Any]) -> pa.Table:
 
 def put(lake: Lake, table: str, found: pa.Table) -> None:
     """Write rows in two commits, so that there is an old version."""
-    lake.replace_date(table, found.slice(0, 1), DAY)
-    lake.replace_date(table, found, DAY)
+    replace_date(lake, table, found.slice(0, 1), DAY)
+    replace_date(lake, table, found, DAY)
 
 
 class Shop:

@@ -31,6 +31,7 @@ from daybook.sources.files import is_entity_file
 from daybook.storage import Store
 from demo_shop import generate
 from tests.conftest import Project
+from tests.lake.writing import replace_date
 
 DAY = date(2025, 11, 30)
 RUN = f"daily-{DAY}-1"
@@ -55,7 +56,7 @@ def land(settings: Settings, *lines: str, encoding: str = "utf-8") -> Path:
 def store(settings: Settings, table: str, run_id: str = RUN, day: date = DAY, **columns: str) -> None:
     """Replace a table's rows of a day by one row."""
     rows = pa.table({**{name: [text] for name, text in columns.items()}, "_run_id": [run_id]})
-    Lake(settings.lake).replace_date(table, rows, day)
+    replace_date(Lake(settings.lake), table, rows, day)
 
 
 def left(settings: Settings, text: str, *, stage: str = "transform") -> str:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from daybook.contracts import load_table
 from daybook.lake.publish import publish, take_lake_snapshot
 from daybook.lake.tables import Lake
+from tests.lake.writing import replace_date
 
 FIRST_DAY = date(2025, 11, 1)
 DAYS = [FIRST_DAY + timedelta(days=number) for number in range(4)]
@@ -52,7 +53,7 @@ def is_rejected(generation: int) -> bool:
 def aggregate(lake: Lake, generation: int) -> None:
     """Change silver and write the candidates."""
     touched = pa.table({"generation": [generation]})
-    lake.replace_date("control.landed_dates", touched, restated_dates(generation)[0])
+    replace_date(lake, "control.landed_dates", touched, restated_dates(generation)[0])
     for name, contract in TABLES.items():
         rows = [row for day in restated_dates(generation) for row in build_rows(name, day, generation)]
         known = [{column: row[column] for column in contract.columns if column in row} for row in rows]
@@ -64,7 +65,7 @@ def gate_and_publish(lake: Lake, generation: int) -> None:
     if is_rejected(generation):
         return
     snapshot = take_lake_snapshot(lake, ["control.landed_dates"], list(TABLES), identified_by="control.landed_dates")
-    lake.replace_date(AUDIT_TABLE, pa.table({"generation": [generation]}), FIRST_DAY + timedelta(days=generation))
+    replace_date(lake, AUDIT_TABLE, pa.table({"generation": [generation]}), FIRST_DAY + timedelta(days=generation))
     for contract in TABLES.values():
         rows = lake.dataset(f"candidate.{contract.name}")
         assert rows is not None

@@ -199,10 +199,6 @@ class Lake:
         delta = self._open(table)
         return [] if delta is None else read_dates(delta)
 
-    def replace_date(self, table: str, rows: Union[pa.Table, BatchSource], run_date: date) -> None:
-        """Replace the rows of a date in one commit; new columns are added."""
-        self.replace_dates(table, _add_run_date(rows, run_date), [run_date])
-
     def replace_dates(self, table: str, rows: Union[pa.Table, BatchSource], dates: Collection[date]) -> None:
         """Replace the rows of these dates in one commit; new columns are added.
 
@@ -223,7 +219,7 @@ class Lake:
         Concurrent appends do not conflict.
         """
         if run_date is not None:
-            rows = _add_run_date(rows, run_date)
+            rows = add_run_date(rows, run_date)
         self._create_if_absent(table, rows.schema)
         self.commit(
             table,
@@ -508,7 +504,9 @@ def _is_conflict(error: Exception) -> bool:
     return isinstance(error, CommitFailedError) and not describe_os_error(error)
 
 
-def _add_run_date(rows: Union[pa.Table, BatchSource], run_date: date) -> Any:
+def add_run_date(rows: Union[pa.Table, BatchSource], run_date: date) -> Any:
+    """Return rows with their date in the column ``run_date``, which replaces one of that name."""
+
     def dated(part: Any) -> Any:
         part = part.drop_columns(matching_columns(part.schema.names, [RUN_DATE_COLUMN]))
         return part.add_column(0, RUN_DATE_COLUMN, pa.repeat(pa.scalar(run_date, pa.date32()), part.num_rows))

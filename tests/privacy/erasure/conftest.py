@@ -20,6 +20,7 @@ from daybook.privacy.rekey import require_keys
 from daybook.records.archive import Archive
 from daybook.settings import Settings, load_settings
 from daybook.sources import load_source
+from tests.lake.writing import replace_date
 
 FIRST, SECOND = date(2025, 11, 1), date(2025, 11, 2)
 MOMENT = datetime(2025, 11, 1, tzinfo=timezone.utc)
@@ -53,7 +54,7 @@ class Shop:
 
     def land(self, entity: str, day: date, *rows: dict[str, Any], lake: Optional[Lake] = None) -> None:
         """Replace the bronze rows of an entity and a date. Missing values are empty."""
-        (lake or self.lake()).replace_date(f"bronze.{entity}", landed(entity, day, rows), day)
+        replace_date((lake or self.lake()), f"bronze.{entity}", landed(entity, day, rows), day)
 
     def lake(self, **options: str) -> Lake:
         return Lake(self.root, **(options or {"run_id": "daily-2025-11-01-1"}))
@@ -78,7 +79,7 @@ class Shop:
             self.land("products", day, {"product_id": "P-1", "name": "Lamp"}, lake=lake)
         self.land("reviews", SECOND, {"review_id": "R-1", "order_id": "A-1", "score": "1", "comment": COMMENT}, lake=lake)
         quarantined = landed("customers", FIRST, [{"customer_id": ANN, **ANNS}, {"customer_id": BOB, **BOBS}])
-        lake.replace_date("quarantine.customers", quarantined, FIRST)
+        replace_date(lake, "quarantine.customers", quarantined, FIRST)
         ann, bob = self.key_of(ANN), self.key_of(BOB)
         for layer in ("silver", "versions"):
             put(lake, f"{layer}.customers", customer_key=[ann, bob], city=["Wien", "Wien"])
@@ -163,8 +164,8 @@ def put(lake: Lake, table: str, **columns: list[Any]) -> None:
     rows = pa.table(
         {item.name: pa.array(defaults.get(item.name, [None] * size), item.arrow_type) for item in contract.properties}
     )
-    lake.replace_date(table, rows.slice(0, 1), FIRST)
-    lake.replace_date(table, rows, FIRST)
+    replace_date(lake, table, rows.slice(0, 1), FIRST)
+    replace_date(lake, table, rows, FIRST)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from daybook.privacy import add_key
 from daybook.privacy.erasure import erase_again, load_erased_pseudonyms
 from daybook.privacy.rekey import rekey
 from tests.conftest import Killed, Killer, Project
+from tests.lake.writing import replace_date
 from tests.privacy.erasure.conftest import ANN, ANNS, BOB, BOBS, COMMENT, FIRST, SECOND, Shop, landed
 
 pytestmark = pytest.mark.slow
@@ -203,7 +204,7 @@ def test_repairs_of_quarantined_rows_are_masked(shop: Shop) -> None:
         "digest": "of the row as it landed",
         "repairs": json.dumps({"first_name": "Anna", "country": "AT", "customer_id": ANN}),
     }
-    shop.lake().replace_date("quarantine.releases", pa.Table.from_pylist([release]), FIRST)
+    replace_date(shop.lake(), "quarantine.releases", pa.Table.from_pylist([release]), FIRST)
     shop.erase()
     ((repairs, digest),) = shop.rows("quarantine.releases", "repairs", "digest")
     found = json.loads(repairs)
@@ -378,7 +379,7 @@ def test_quarantine_is_erased_by_its_own_row_numbers(shop: Shop) -> None:
 
 def test_quarantine_is_erased_without_rows_in_bronze(shop: Shop) -> None:
     review = {"review_id": "R-1", "order_id": "A-1", "score": "x", "comment": COMMENT}
-    shop.lake().replace_date("quarantine.reviews", landed("reviews", SECOND, [review]), SECOND)
+    replace_date(shop.lake(), "quarantine.reviews", landed("reviews", SECOND, [review]), SECOND)
     bobs = {"review_id": "R-9", "order_id": "B-1", "score": "1", "comment": "from Bob, all was fine here"}
     shop.land("reviews", SECOND, bobs)
     assert shop.erase().proof.is_clean
@@ -418,7 +419,7 @@ def test_short_id_is_replaced_in_whole_fields_only(shop: Shop) -> None:
         "released_by": "eve",
         "why": "7 pieces, as counted",
     }
-    shop.lake().replace_date("quarantine.releases", pa.Table.from_pylist([release]), FIRST)
+    replace_date(shop.lake(), "quarantine.releases", pa.Table.from_pylist([release]), FIRST)
     before = shop.rows("quarantine.releases")
     done = shop.erase("7")
     assert done.proof.is_clean, done.proof.matches

@@ -14,6 +14,7 @@ from daybook.notebook.releases import digest_sql, list_landed_columns
 from daybook.privacy.erasure import ErasureResult, erase
 from daybook.sources import load_source
 from tests.conftest import Killed, Killer
+from tests.lake.writing import replace_date
 from tests.privacy.erasure.conftest import ANN, ANNS, BOB, BOBS, FIRST, SECOND, Shop, put
 
 pytestmark = pytest.mark.slow
@@ -100,7 +101,7 @@ def test_release_follows_a_row_that_loses_free_text(named: Shop) -> None:
         "digest": str((engine.fetch_row(f"SELECT {digest} FROM {row}") or ("",))[0]),
         "repairs": json.dumps({"name": MUG, "list_price": "1"}),
     }
-    named.lake().replace_date("quarantine.releases", pa.Table.from_pylist([release]), SECOND)
+    replace_date(named.lake(), "quarantine.releases", pa.Table.from_pylist([release]), SECOND)
     erase_also(named, "products.name")
     ((repairs, kept),) = named.rows("quarantine.releases", "repairs", "digest")
     assert json.loads(repairs) == {"name": BLANK_MUG, "list_price": "1"}
