@@ -29,11 +29,11 @@ settings.load_profile("untimed")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add options for the size and seed of long tests."""
     parser.addoption("--chaos-kills", type=int, default=50, help="number of processes that tests/runs/test_chaos.py kills")
-    parser.addoption("--real-days", type=int, default=7, help="number of days of each real shop's history; 0 for all")
+    parser.addoption("--real-days", type=int, default=6, help="number of days of each real shop's history; 0 for all")
     parser.addoption(
         "--record-logic", action="store_true", help="record the content that tests/notebook/test_logic_version.py compares"
     )
-    parser.addoption("--random-days", type=int, default=8, help="number of random days that tests/oracle runs")
+    parser.addoption("--random-days", type=int, default=6, help="number of random days that tests/oracle runs")
     parser.addoption("--chaos-seed", type=int, default=20251130, help="seed of the times of kills")
 
 

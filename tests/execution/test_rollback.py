@@ -29,7 +29,7 @@ from daybook.records.locks import DateLocks
 from tests.conftest import Killed, Killer
 from tests.emulator.emulator import Account
 from tests.execution.rollbacks import RecordedShop, empty_landing, orders, read_figures
-from tests.notebook.histories import DAYS, History, Run, histories
+from tests.notebook.histories import DAYS, History, Run, histories, shared_lake
 
 pytestmark = pytest.mark.slow
 NEXT_DAY = DAYS[-1] + timedelta(days=1)
@@ -96,9 +96,9 @@ LANDINGS = [
 @pytest.fixture(scope="module")
 def three_dates(tmp_path_factory: pytest.TempPathFactory) -> RecordedShop:
     """Return a shop with three dates, to copy."""
-    shop = RecordedShop(tmp_path_factory.mktemp("shop"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "display", lambda *args, **named: None)
+    home = tmp_path_factory.mktemp("shop")
+    with shared_lake(home):
+        shop = RecordedShop(home)
         for each in LANDINGS:
             shop.run(each)
     return shop

@@ -205,14 +205,14 @@ def test_ranges_leave_the_groups_of_single_dates(tmp_path_factory: pytest.TempPa
 
 
 @pytest.mark.slow
-@settings(max_examples=24, deadline=None, suppress_health_check=_SLOW_EXAMPLES)
+@settings(max_examples=14, deadline=None, suppress_health_check=_SLOW_EXAMPLES)
 @given(_histories(_VERSIONS))
 def test_many_ranges_leave_the_rows_of_single_dates(tmp_path_factory: pytest.TempPathFactory, history: list[Step]) -> None:
     check_history(str(tmp_path_factory.mktemp("lake")), history, PRODUCTS, "name", build_products, ())
 
 
 @pytest.mark.slow
-@settings(max_examples=24, deadline=None, suppress_health_check=_SLOW_EXAMPLES)
+@settings(max_examples=14, deadline=None, suppress_health_check=_SLOW_EXAMPLES)
 @given(_histories(_ORDERS))
 def test_many_ranges_leave_the_groups_of_single_dates(tmp_path_factory: pytest.TempPathFactory, history: list[Step]) -> None:
     check_history(str(tmp_path_factory.mktemp("lake")), history, ITEMS, "product_id", build_lines, BY_ORDER)

@@ -6,20 +6,23 @@ interleavings of separate processes in one process.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from functools import cache
+from pathlib import Path
 from typing import Any, Callable, Optional
 
 import pyarrow as pa
+import pytest
 from hypothesis import strategies as st
 
 from daybook.contracts import load_table, load_tables
 from daybook.engines import DuckDBEngine, ViewEngine
 from daybook.lake.tables import Lake
-from daybook.notebook import aggregate, publishing, quality, stale_dates, transform
+from daybook.notebook import aggregate, context, publishing, quality, stale_dates, transform
 from daybook.notebook.context import Stage
 from daybook.quality.gates import gate_differences
 from daybook.records.names import format_range_id, format_run_id
@@ -314,6 +317,15 @@ def _advance_others(runs: list[Run], held: Run, stages: int) -> None:
             for _ in range(min(stages, len(run.ahead))):
                 run.run_next_stage()
             return
+
+
+@contextmanager
+def shared_lake(home: Path) -> Iterator[None]:
+    """Set DAYBOOK_HOME and show no results while a fixture makes a lake that several tests copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAYBOOK_HOME", str(home))
+        patch.setattr(context, "display", lambda *args, **named: None)
+        yield
 
 
 def rerun_date(root: str, day: date, number: int) -> Run:

@@ -22,7 +22,7 @@ def quick(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("returns_count_on", ["order_date", "return_date"])
 # No shrinking: a history takes seconds, and a failing one is small enough to read.
 @settings(
-    max_examples=8,
+    max_examples=6,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import date
 from decimal import Decimal
 from typing import Any, Optional
@@ -15,7 +16,7 @@ from daybook.lake.tables import Lake
 from daybook.notebook import context as stages
 from daybook.notebook import publishing, stale_dates, transform
 from daybook.notebook.stale_dates import ANY_RUN_DATE, hold_dates, mark_stale_dates
-from tests.notebook.histories import DAYS, Landing, Run, list_stale_dates, moment, read_tables, rerun_date
+from tests.notebook.histories import DAYS, Landing, Run, list_stale_dates, moment, read_tables, rerun_date, shared_lake
 
 pytestmark = pytest.mark.slow
 
@@ -79,12 +80,21 @@ def gross(root: str) -> dict[date, Decimal]:
     return {row[0]: row[4] for row in read_tables(root)["gold.daily_sales"]}
 
 
-@pytest.fixture
-def two_days(root: str) -> str:
-    """Return a lake with two published days: an order of Ann for 10, then one for 20."""
-    run(root, EARLY, 1, [order("o1", EARLY, by=ANN)], [line("o1", "10")]).finish()
-    run(root, MIDDLE, 1, [order("o2", MIDDLE, by=ANN)], [line("o2", "20")]).finish()
+@pytest.fixture(scope="module")
+def published_days(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a lake with two published days, to copy."""
+    home = tmp_path_factory.mktemp("home")
+    root = str(home / "lake")
+    with shared_lake(home):
+        run(root, EARLY, 1, [order("o1", EARLY, by=ANN)], [line("o1", "10")]).finish()
+        run(root, MIDDLE, 1, [order("o2", MIDDLE, by=ANN)], [line("o2", "20")]).finish()
     return root
+
+
+@pytest.fixture
+def two_days(published_days: str, root: str) -> str:
+    """Return a lake with two published days: an order of Ann for 10, then one for 20."""
+    return shutil.copytree(published_days, root)
 
 
 # Touched dates

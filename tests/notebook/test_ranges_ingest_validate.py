@@ -165,7 +165,7 @@ def run_both(together: Shop, alone: Shop, days: Sequence[date] = DAYS) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.tuples(*map(deliveries, DAYS)))
 def test_range_gives_what_its_dates_give(delivered: tuple[Delivery, ...]) -> None:
     with two_shops(delivered) as (together, alone):

@@ -139,7 +139,7 @@ def test_any_cut_leaves_the_same_silver(
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(st.tuples(*(landings(day) for day in DAYS)), st.sampled_from([[0], [1], [2], []]))
 def test_many_cuts_leave_the_same_silver(
     tmp_path_factory: pytest.TempPathFactory, landed: tuple[Landing, ...], cuts: list[int]

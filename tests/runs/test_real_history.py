@@ -129,9 +129,8 @@ def test_content_equals_that_of_running_day_after_day(history: History, other: D
     assert hash_tables(other.engine(history.env)) == history.content
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_content_equals_that_of_other_ranges_in_another_order(history: History, other: DaybookHome, seed: int) -> None:
-    chance = Random(seed)  # noqa: S311 (no secret)
+def test_content_equals_that_of_other_ranges_in_another_order(history: History, other: DaybookHome) -> None:
+    chance = Random(1)  # noqa: S311 (no secret)
     cuts = sorted(chance.sample(range(1, len(history.days)), min(len(history.days) // 3, 12)))
     ranges = [history.days[start:end] for start, end in zip([0, *cuts], [*cuts, len(history.days)])]
     chance.shuffle(ranges)
