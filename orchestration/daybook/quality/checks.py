@@ -16,7 +16,7 @@ from daybook.contracts.model import OPERATORS, Severity
 from daybook.engines import DuckDBEngine
 from daybook.errors import ContractError, SqlError
 from daybook.quality.rules import Rule, format_condition, table_rules
-from daybook.sources.mapping import list_dates_sql, literal, quote
+from daybook.sources.mapping import literal, quote
 
 MAX_SAMPLES = 5
 """Maximum number of keys of failing rows in a report."""
@@ -358,69 +358,29 @@ def check_contract_by_date(
     dict
         For each run date, what ``check_contract`` returns for its rows.
     """
-    column = str(table.date_column)
-    found = find_satisfied_dates(engine, relation, table, dates, column=column, known=known)
-    for day, mine in dates.items():
-        if day not in found:
-            engine.create_view("of_dates.checked", _rows_of_dates_sql(column, relation, list_dates_sql(mine)))
-            found[day] = check_contract(engine, "of_dates.checked", table, run_date=day, known=known)
-    return found
-
-
-def find_satisfied_dates(
-    engine: DuckDBEngine,
-    relation: str,
-    table: Table,
-    dates: Mapping[date, Sequence[date]],
-    *,
-    column: str,
-    known: Callable[[str], str] = str,
-) -> dict[date, list[RuleResult]]:
-    """Return the results of the run dates whose rows satisfy every rule, computed for all of them at once.
-
-    ``column`` has the date of a row; for the other parameters see ``check_contract_by_date``.
-    """
-    rules = [rule for rule in table_rules(table, known) if rule.history is None]
+    # A row that several run dates have touched is a row of each of them; one without a date is a row of all.
     pairs = [(day, each) for day, mine in dates.items() for each in mine]
     columns = {"run_date": [day for day, _ in pairs], "day": [each for _, each in pairs]}
     engine.register("of_dates.pairs", pa.table({name: pa.array(days, pa.date32()) for name, days in columns.items()}))
-    mine_sql = _rows_of_dates_sql(column, relation, "SELECT day FROM of_dates.pairs AS p WHERE p.run_date = r.run_date")
-    numbers = [f"(SELECT count(*) FROM ({mine_sql}))"]
-    for rule in rules:
-        if rule.value:
-            number = rule.value.replace("${object}", f"({mine_sql})").replace("DATE '${run_date}'", "r.run_date")
-            numbers.append(number.replace("'${run_date}'", "CAST(r.run_date AS VARCHAR)"))
-    try:
-        if any(engine.fetch_row(counting_sql(relation, [rule for rule in rules if not rule.value]))[1:]):
-            return {}
-        rows = engine.rows(f"SELECT r.run_date, {', '.join(numbers)} FROM (SELECT DISTINCT run_date FROM of_dates.pairs) AS r")
-    except SqlError:
-        # A rule raises on a value, or its query cannot be computed for several dates at once: check each date by itself.
-        return {}
-    found = {}
-    for day, checked, *values in rows:
-        measured = iter(values)
-        results = [(rule, next(measured) if rule.value else 0) for rule in rules]
-        if all(_is_satisfied(rule, number, checked) and not (rule.failing and number) for rule, number in results):
-            found[day] = [
-                RuleResult(
-                    table.full_name,
-                    rule.name,
-                    checked,
-                    0,
-                    rule.severity,
-                    measured=_format_measured(rule, number),
-                    waivable=rule.waivable,
-                    sql=rule.sql,
-                )
-                for rule, number in results
-            ]
+    column = f"r.{quote(str(table.date_column))}"
+    engine.define(
+        "of_dates.checked",
+        f"SELECT d.run_date, r.* FROM {relation} AS r, (SELECT DISTINCT run_date FROM of_dates.pairs) AS d "
+        f"WHERE {column} IS NULL OR (d.run_date, {column}) IN (SELECT (run_date, day) FROM of_dates.pairs)",
+    )
+    rules = table_rules(table, known)
+    found, _, _ = check_rules_by_date(
+        engine,
+        "of_dates.checked",
+        # The tables that a rule reads besides have no run dates.
+        [replace(rule, failing_by_date="") if "SELECT" in rule.failing.upper() else rule for rule in rules],
+        table.full_name,
+        key=table.key,
+        dates=list(dates),
+        restrict=lambda tables, dates: None,
+        pseudonyms=tuple(table.pseudonyms),
+    )
     return found
-
-
-def _rows_of_dates_sql(column: str, relation: str, dates: str) -> str:
-    """Return SQL for the rows of these dates; rows without a date are rows of every date."""
-    return f"SELECT * FROM {relation} WHERE {quote(column)} IN ({dates}) OR {quote(column)} IS NULL"
 
 
 def reasons_sql(rules: Sequence[Optional[Rule]]) -> str:
