@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable
 
@@ -226,43 +226,50 @@ def unregistered(deployment: Deployment) -> Iterator[None]:
 JOB = f"job daybook-{ENV}-ingest"
 
 
-@pytest.mark.parametrize(
-    ("broken", "name", "state", "message"),
-    [
+PROBLEMS = {
+    "of different resources": [
         (open_bucket, "bucket {lake}", "failed", "does not block public access"),
         (plain_bucket, "bucket {archive}", "failed", " instead of aws:kms"),
         (bucket_without_versions, "bucket {landing}", "failed", "has no versioning"),
-        (disabled_key, "encryption key", "failed", "is Disabled, so no data can be read or written"),
         (deleted_secret, "key of pseudonyms", "failed", f"daybook-{ENV}-pii-key is scheduled for deletion"),
         (changed_machine, f"state machine daybook-{ENV}-daily", "failed", "differs from orchestration/daily.asl.json"),
         (other_bundle, JOB, "failed", " does not match the digest in its name"),
-        (removed_script, JOB, "failed", "glue_bootstrap.py does not exist"),
         (removed_job, f"job daybook-{ENV}-quality", "failed", "does not exist"),
-        (schedule_off, f"schedule daybook-{ENV}-nightly", "warning", "is disabled"),
         (start_undelivered, "undelivered starts", "failed", f"1 in the queue daybook-{ENV}-undelivered"),
         (nobody_told, "subscriptions", "failed", "none, so messages are sent to nobody"),
         (column_unregistered, "catalogue gold", "failed", f"daily_sales lacks {DAILY_SALES.columns[-1]}"),
-        (column_registered_besides, "catalogue gold", "failed", "daily_sales has margin, which is not in its contract"),
-        (type_registered_otherwise, "catalogue gold", "failed", f"daily_sales.{DAILY_SALES.columns[1]} is string instead of "),
-        (
-            registered_elsewhere,
-            "catalogue gold",
-            "failed",
-            "daily_sales has s3://elsewhere/gold/daily_sales/ instead of s3://",
-        ),
-        (unregistered, "catalogue gold", "failed", "daily_sales is not registered"),
         (removed_role, f"role daybook-{ENV}-manifests", "failed", "does not exist"),
     ],
-    ids=lambda each: each.__name__ if callable(each) else "",
-)
-def test_doctor_reports_problem_with_remedy(shared: Deployment, broken: Any, name: str, state: str, message: str) -> None:
-    name = name.format(**{each: shared.bucket(each) for each in ("lake", "archive", "landing")})
-    with broken(shared):
+    "a schedule": [(schedule_off, f"schedule daybook-{ENV}-nightly", "warning", "is disabled")],
+    "a key": [(disabled_key, "encryption key", "failed", "is Disabled, so no data can be read or written")],
+    "a script and a column": [
+        (removed_script, JOB, "failed", "glue_bootstrap.py does not exist"),
+        (column_registered_besides, "catalogue gold", "failed", "daily_sales has margin, which is not in its contract"),
+    ],
+    "a type": [
+        (type_registered_otherwise, "catalogue gold", "failed", f"daily_sales.{DAILY_SALES.columns[1]} is string instead of ")
+    ],
+    "a location": [
+        (registered_elsewhere, "catalogue gold", "failed", "daily_sales has s3://elsewhere/gold/daily_sales/ instead of s3://")
+    ],
+    "a table": [(unregistered, "catalogue gold", "failed", "daily_sales is not registered")],
+}
+"""What is broken at once: how, and the name, state and message of the check that reports it."""
+
+
+@pytest.mark.parametrize("problems", PROBLEMS.values(), ids=PROBLEMS)
+def test_doctor_reports_problems_with_remedies(shared: Deployment, problems: list[tuple[Any, str, str, str]]) -> None:
+    buckets = {each: shared.bucket(each) for each in ("lake", "archive", "landing")}
+    with ExitStack() as broken:
+        for enter, *_ in problems:
+            broken.enter_context(enter(shared))
         code, found = shared.doctor()
-    assert found[name]["state"] == state
-    assert message in found[name]["message"]
-    assert found[name]["remedy"]
-    assert code == (1 if state == "failed" else 0)
+    for _, name, state, message in problems:
+        reported = found[name.format(**buckets)]
+        assert reported["state"] == state
+        assert message in reported["message"]
+        assert reported["remedy"]
+    assert code == (1 if any(state == "failed" for _, _, state, _ in problems) else 0)
 
 
 def test_doctor_reports_clock_skew(shared: Deployment) -> None:

@@ -85,10 +85,10 @@ class Shop:
         return {str(path.relative_to(lake)): path.stat().st_size for path in sorted(lake.rglob("*")) if path.is_file()}
 
 
-def publish(shop: Shop, days: list[str], **overrides: str) -> None:
-    """Run dates, and leave a file in the user's development copy."""
-    for day in days:
-        _, record = shop.home.run(shop.env, day, **overrides)
+def publish(shop: Shop, *ranges: tuple[str, str], **overrides: str) -> None:
+    """Run ranges of dates, and leave a file in the user's development copy."""
+    for first, last in ranges:
+        _, record = shop.home.run(shop.env, first, last, **overrides)
         assert record.outcome in ("SUCCEEDED", "SKIPPED")
     own = Path(load_settings(shop.env).lake) / "dev" / development_user() / "gold" / "trial"
     own.mkdir(parents=True)
@@ -110,7 +110,7 @@ def published_demo(module_project: Path) -> Shop:
     (module_project / "params" / "local.yaml").write_bytes((PROJECT / "params" / "local.yaml").read_bytes())
     shop = Shop("local", module_project, home)
     generate(home.path / "landing", orders_per_day=150)
-    publish(shop, ["2025-11-27", "2025-11-28"])
+    publish(shop, ("2025-11-27", "2025-11-28"))
     return shop
 
 
@@ -195,7 +195,7 @@ def test_kept_copy_can_be_read(demo: Shop, monkeypatch: pytest.MonkeyPatch) -> N
 def test_preview_of_a_real_shop(module_project: Path, notebooks: None, shared_data: Path) -> None:
     home, landing = DaybookHome(module_project.parent / "home"), str(shared_data / "online_retail")
     shop = Shop("online_retail", module_project, home, ("--set", f"landing={landing}"))
-    publish(shop, ["2010-12-01", "2010-12-02", "2010-12-04"], landing=landing)
+    publish(shop, *((day, day) for day in ("2010-12-01", "2010-12-02", "2010-12-04")), landing=landing)
     before = shop.lake_files()
     shop.change(AGGREGATE, RETURNING, RETURNING.replace("c.order_date", "c.order_date - 1"))
 

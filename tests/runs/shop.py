@@ -41,10 +41,11 @@ class DaybookHome:
 
     path: Path
 
-    def run(self, env: str, day: str, **overrides: str) -> tuple[Execution, RunRecord]:
-        """Run a business date to its end, with retries without waiting."""
+    def run(self, env: str, day: str, until: str = "", **overrides: str) -> tuple[Execution, RunRecord]:
+        """Run a business date, or the dates up to ``until``, to its end, with retries without waiting."""
         settings = load_settings(env, overrides)
-        run_id = Archive(settings.archive).start_run(parse_run_date(day), {"env": env})
+        archive, first, last = Archive(settings.archive), parse_run_date(day), parse_run_date(until or day)
+        run_id = archive.start_run(first, {"env": env}) if first == last else archive.start_range(first, last, {"env": env})
         with patch("daybook.execution.local.interpreter.Random", NoJitter):
             return run_dates(settings, run_id)
 
