@@ -1,7 +1,7 @@
 """Publish days of a simulated shop, run after run, in processes that are killed at random times.
 
-``python publisher.py ROOT RUNS SEED`` prints one line of JSON per attempt, with the run, the stage and whether it was killed.
-An attempt writes to the lake what the stages aggregate and quality write, without notebooks.
+``python -m tests.runs.publisher ROOT RUNS SEED`` in the checkout prints one line of JSON per attempt, with the run, the stage
+and whether it was killed. An attempt writes to the lake what the stages aggregate and quality write, without notebooks.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import pytest
 from daybook.lake.tables import Lake
 from tests.runs import publisher
 from tests.runs.publisher import CATEGORIES, DAYS, TABLES
+from tests.runs.shop import PROJECT
 
 pytestmark = pytest.mark.slow
 RUNS = 50
@@ -46,10 +47,10 @@ def audited(lake: Lake) -> set[int]:
 
 def test_readers_never_see_partial_or_unaudited_days(tmp_path: Path) -> None:
     root = str(tmp_path / "lake")
-    command = [sys.executable, publisher.__file__, root, str(RUNS), "20251101"]
+    command = [sys.executable, "-m", publisher.__name__, root, str(RUNS), "20251101"]
     lake, polls, seen = Lake(root), 0, set()
     newest: dict[tuple[str, date], int] = {}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as publishing:
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as publishing:
         while publishing.poll() is None:
             for table in TABLES:
                 for day, generation in generations(lake, table).items():
