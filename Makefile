@@ -1,9 +1,18 @@
 # Everything goes through uv and the exact locks; nothing outside the checkout is written except caches.
 UV_VERSION := 0.13.9
 UV ?= $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+# The set of packages: glue39 is the jobs' on AWS Glue Python shell, current has current releases.
+SET ?= glue39
+ifeq ($(SET),current)
+DEV_LOCK = requirements-dev.lock
+VENV ?= .venv-current
+PY ?= >=3.11,<3.15
+else
+DEV_LOCK = requirements-glue39-dev.lock
 VENV ?= .venv
-INFRA_VENV ?= .venv-infra
 PY ?= >=3.9,<3.13
+endif
+INFRA_VENV ?= .venv-infra
 DAYBOOK = $(VENV)/bin/daybook
 LOCK = $(UV) pip compile --quiet --universal --python-version 3.9 --fork-strategy fewest --generate-hashes --no-header --no-annotate
 
@@ -16,13 +25,13 @@ help: ## list the targets
 .tools/bin/uv:
 	python3 -m pip install --quiet --disable-pip-version-check --target .tools uv==$(UV_VERSION)
 
-$(VENV)/ready: requirements-dev.lock pyproject.toml | $(filter .tools/bin/uv,$(UV))
+$(VENV)/ready: $(DEV_LOCK) pyproject.toml | $(filter .tools/bin/uv,$(UV))
 	@test -x $(VENV)/bin/python || $(UV) venv --quiet --python '$(PY)' $(VENV)
-	$(UV) pip sync --quiet --require-hashes --compile-bytecode --python $(VENV)/bin/python requirements-dev.lock
+	$(UV) pip sync --quiet --require-hashes --compile-bytecode --python $(VENV)/bin/python $(DEV_LOCK)
 	$(UV) pip install --quiet --no-deps --python $(VENV)/bin/python --editable .
 	@touch $@
 
-setup: $(VENV)/ready ## make .venv with the daybook command, from the lock
+setup: $(VENV)/ready ## make .venv with the daybook command, from the lock (SET=current: .venv-current, current releases)
 
 demo: setup ## make a seeded shop's landing files, run its last day and the week before, show the day
 	$(DAYBOOK) demo
@@ -100,10 +109,12 @@ lab: setup ## open the notebooks in JupyterLab
 	$(DAYBOOK) lab
 
 lock: $(filter .tools/bin/uv,$(UV)) ## resolve the locks again after a change of dependencies
-	$(LOCK) pyproject.toml --output-file requirements.lock
-	$(LOCK) pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --constraint requirements-glue39.in --output-file requirements-glue39.lock
+	$(LOCK) pyproject.toml --extra dev --constraint requirements-glue39.lock --output-file requirements-glue39-dev.lock
+	$(subst --python-version 3.9,--python-version 3.11,$(LOCK)) pyproject.toml --output-file requirements.lock
+	$(subst --python-version 3.9,--python-version 3.11,$(LOCK)) pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
 	$(subst --python-version 3.9,--python-version 3.10,$(LOCK)) infra/lint.in --output-file infra/lint.lock
-	$(LOCK) tests/conformance/requirements.in --constraint requirements-dev.lock --output-file tests/conformance/requirements.lock
+	$(LOCK) tests/conformance/requirements.in --constraint requirements-glue39-dev.lock --output-file tests/conformance/requirements.lock
 	$(subst --python-version 3.9,--python-version 3.10,$(LOCK)) tests/emulator/requirements.in --output-file tests/emulator/requirements.lock
 	$(subst --python-version 3.9,--python-version 3.11,$(LOCK)) docs/requirements.in --output-file docs/requirements.lock
 	cd tests/conformance && npm install --silent --package-lock-only --ignore-scripts --no-audit --no-fund

@@ -33,7 +33,7 @@ SMALL = ("markupsafe", "six", "pyyaml")
 
 def requirements() -> str:
     """Return the lock's entries for the small packages."""
-    lock = (PROJECT / "requirements.lock").read_text()
+    lock = (PROJECT / "requirements-glue39.lock").read_text()
     entries = [re.search(rf"(?ms)^{name}==.*?(?=^\w)", lock) for name in SMALL]
     return "".join(entry[0] for entry in entries if entry)
 
@@ -46,7 +46,7 @@ def small_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     for name in ("notebooks", "params"):
         shutil.copytree(PROJECT / name, project / name, ignore=lambda _, names: list(filter(is_temporary_name, names)))
     (project / "orchestration").symlink_to(PROJECT / "orchestration")
-    (project / "requirements.lock").write_text(requirements())
+    (project / "requirements-glue39.lock").write_text(requirements())
     monkeypatch.setenv("DAYBOOK_PROJECT", str(project))
     monkeypatch.setenv("UV", uv())
     code_version.cache_clear()
@@ -104,7 +104,7 @@ def test_bundle_contains_job_files_only(small_project: Path, tmp_path: Path) -> 
     assert here == []
     assert (moments, modes) == ({(1980, 1, 1, 0, 0, 0)}, {0o100644})
     for wanted in (
-        *("bundle.json", "requirements.lock", "notebooks/1_ingest.ipynb", "params/local.yaml", "params/sources/demo.yaml"),
+        *("bundle.json", "requirements-glue39.lock", "notebooks/1_ingest.ipynb", "params/local.yaml", "params/sources/demo.yaml"),
         *("orchestration/daily.asl.json", "orchestration/glue_job.py", "orchestration/daybook/errors.py", "packages/six.py"),
         "packages/yaml/_yaml.cpython-39-x86_64-linux-gnu.so",
     ):
@@ -147,9 +147,9 @@ def test_modules_have_unchecked_bytecode(small_project: Path, tmp_path: Path) ->
 
 
 def test_missing_wheel_is_an_error_with_lock_name(small_project: Path, tmp_path: Path) -> None:
-    lock = tmp_path / "requirements.lock"  # with wrong digests
+    lock = tmp_path / "requirements-glue39.lock"  # with wrong digests
     lock.write_text(re.sub(r"sha256:\w{4}", "sha256:0000", requirements()))
-    with pytest.raises(BundleError, match=r"wheels of requirements.lock for Python 3\.9 .*(?i:hash)") as refused:
+    with pytest.raises(BundleError, match=r"wheels of requirements-glue39.lock for Python 3\.9 .*(?i:hash)") as refused:
         install_wheels(lock, tmp_path / "target")
     if UNREACHABLE.search(str(refused.value)):
         pytest.skip("no wheels without a package index")

@@ -24,6 +24,8 @@ from daybook.records.fingerprint import (
 )
 from daybook.settings import load_settings, project_root
 
+LOCK = f"click==8.1.8\nduckdb=={duckdb.__version__} \\\n".encode()
+
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -32,7 +34,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("git is not installed")
     root = tmp_path / "project"
     (root / "orchestration").mkdir(parents=True)
-    (root / "requirements.lock").write_bytes(b"duckdb==1.2.2\n")
+    (root / "requirements-glue39.lock").write_bytes(b"duckdb==0.1\n")
+    (root / "requirements.lock").write_bytes(LOCK)
     (root / "orchestration" / "daily.asl.json").write_bytes(b"{}\n")
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)  # a git hook that runs the tests speaks of another repository
@@ -68,11 +71,11 @@ def test_untracked_file_makes_the_checkout_dirty(checkout: Path) -> None:
 
 
 def test_lock_is_identified_by_its_digest(checkout: Path) -> None:
-    assert code_version()["lock_sha256"] == hashlib.sha256(b"duckdb==1.2.2\n").hexdigest()
+    assert code_version()["lock_sha256"] == hashlib.sha256(LOCK).hexdigest()
 
 
-def test_without_a_lock_its_digest_is_null(checkout: Path) -> None:
-    (checkout / "requirements.lock").unlink()
+def test_without_a_lock_of_the_installed_packages_its_digest_is_null(checkout: Path) -> None:
+    (checkout / "requirements.lock").write_bytes(LOCK.replace(b" ", b".1 "))
     assert code_version()["lock_sha256"] is None
 
 
@@ -211,7 +214,7 @@ def test_changed_code_of_a_cell_counts(one: str, other: str) -> None:
 
 
 def test_packages_are_recorded_beside_the_fingerprint(checkout: Path) -> None:
-    digest = hashlib.sha256(b"duckdb==1.2.2\n").hexdigest()
+    digest = hashlib.sha256(LOCK).hexdigest()
     assert package_versions() == {"engine": f"duckdb {duckdb.__version__}", "lock": digest}
 
 

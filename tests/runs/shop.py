@@ -73,7 +73,7 @@ def copy_project(place: Path) -> Path:
     shutil.copytree(root / "notebooks", place / "notebooks", ignore=lambda _, names: list(filter(is_temporary_name, names)))
     # Without the demo's deployment, whose folders the shops of the tests use: each source has its own lake.
     shutil.copytree(root / "params", place / "params", ignore=shutil.ignore_patterns("local.yaml"))
-    for name in ("orchestration", "requirements.lock"):
+    for name in ("orchestration", "requirements-glue39.lock", "requirements.lock"):
         (place / name).symlink_to(root / name)
     return place
 

@@ -1,10 +1,10 @@
 """Build the bundle: one zip file with everything that a job needs, named by its digest.
 
 bundle.json       manifest: versions, digests, commit, lock
-packages/         the packages of requirements.lock for Python 3.9 on manylinux2014, compiled
+packages/         the packages of requirements-glue39.lock for Python 3.9 on manylinux2014, compiled
 modules.zip       the packages that Python can import from a zip file, compiled
 orchestration/    the job script, the state machines, the packages daybook and asl_local
-notebooks/  params/  requirements.lock
+notebooks/  params/  requirements-glue39.lock
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from daybook.deploy.wheels import PLATFORM, PYTHON_VERSION, install_wheels, list
 from daybook.deploy.zip_packages import ARCHIVE_NAME, move_zip_safe_packages
 from daybook.errors import BundleError
 from daybook.records.archive import sha256
-from daybook.records.fingerprint import BUNDLE_MANIFEST, code_version
+from daybook.records.fingerprint import BUNDLE_MANIFEST, GLUE_LOCK, code_version
 from daybook.settings import list_files, project_root
 from daybook.storage import wrap_write_errors
 
@@ -33,7 +33,7 @@ DIGEST_LENGTH = 16
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
 _PACKAGES = (PACKAGE_DIR, PACKAGE_DIR.with_name("asl_local"))
 _PROJECT_PATTERNS = (
-    "requirements.lock",
+    GLUE_LOCK,
     "notebooks/*.ipynb",
     "params/**/*.yaml",
     "orchestration/*.asl.json",
@@ -91,7 +91,7 @@ def build_bundle(out: Path) -> Bundle:
 
 
 def _build_from(root: Path, out: Path) -> Bundle:
-    lock = project_root() / "requirements.lock"
+    lock = project_root() / GLUE_LOCK
     if not lock.is_file():
         raise BundleError(f"{lock} does not exist; build the bundle from a checkout.")
     packages = root / "packages"
@@ -113,6 +113,7 @@ def _build_from(root: Path, out: Path) -> Bundle:
     manifest = {
         "daybook": __version__,
         **code_version(),
+        "lock_sha256": sha256(lock.read_bytes()),
         "python": PYTHON_VERSION,
         "platform": PLATFORM,
         "compiled_by": compiled_by,

@@ -1,4 +1,4 @@
-"""Install the wheels of ``requirements.lock`` that AWS Glue Python shell can load, on any machine."""
+"""Install the wheels of ``requirements-glue39.lock`` that AWS Glue Python shell can load, on any machine."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def require_loadable(found: Sequence[Distribution]) -> None:
         if not any(map(is_loadable, each.tags)):
             raise BundleError(
                 f"The wheel of {each.name} {each.version} is for {', '.join(each.tags) or 'no platform'}, and Python "
-                f"{PYTHON_VERSION} on {PLATFORM} cannot load it; pin a version in pyproject.toml with a suitable wheel, then "
+                f"{PYTHON_VERSION} on {PLATFORM} cannot load it; pin a version in requirements-glue39.in with a suitable wheel, then "
                 "run `make lock`."
             )
 

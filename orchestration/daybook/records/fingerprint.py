@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import re
 import shutil
 import subprocess
 import tokenize
@@ -21,6 +22,10 @@ from daybook.settings import Settings, list_files, project_root, read_yaml
 BUNDLE_MANIFEST = "bundle.json"
 """The file, at the root of an unpacked bundle, that says what the bundle was built from."""
 
+GLUE_LOCK = "requirements-glue39.lock"
+"""The lock of the packages on AWS Glue Python shell."""
+_LOCKS = (GLUE_LOCK, "requirements.lock")
+
 LOGIC_VERSION = 1
 """The version of the logic in package code. Raise it with every change that gives another row, verdict or figure for the same
 input; ``tests/notebook/test_logic_version.py`` fails where that was forgotten."""
@@ -34,7 +39,7 @@ _DESCRIPTIVE_SOURCE_KEYS = ("title", "licence", "calendar")
 
 @functools.cache
 def code_version() -> dict[str, Any]:
-    """Return the commit, whether the checkout has uncommitted changes, and the digest of ``requirements.lock``.
+    """Return the commit, whether the checkout has uncommitted changes, and the digest of the lock (``find_lock``).
 
     In a bundle they are those of the checkout that it was built from. Without git, commit and changes are None.
     """
@@ -45,12 +50,18 @@ def code_version() -> dict[str, Any]:
         return {key: built[key] for key in ("commit", "dirty", "lock_sha256")}
     commit = _run_git(root, "rev-parse", "HEAD")
     status = _run_git(root, "status", "--porcelain", "--untracked-files=normal") if commit else None
-    lock = root / "requirements.lock"
+    lock = find_lock(root)
     return {
         "commit": commit,
         "dirty": None if status is None else bool(status),
-        "lock_sha256": sha256(lock.read_bytes()) if lock.is_file() else None,
+        "lock_sha256": sha256(lock.read_bytes()) if lock else None,
     }
+
+
+def find_lock(root: Path) -> Optional[Path]:
+    """Return the lock that has the installed version of DuckDB: it tells which set of packages computes."""
+    pinned = re.compile(rf"^duckdb=={re.escape(version('duckdb'))}(?![\w.])", re.MULTILINE)
+    return next((path for path in list_files(root, *_LOCKS) if pinned.search(path.read_text(encoding="utf-8"))), None)
 
 
 def state_machine_path(name: str = "daily") -> Path:

@@ -54,7 +54,7 @@ class CodeVersion(RecordModel):
 
     commit: Optional[str] = Field(default=None, description="Git commit of the checkout or of the bundle's checkout.")
     dirty: Optional[bool] = Field(default=None, description="Whether the checkout had changes that were not committed.")
-    lock_sha256: Optional[str] = Field(default=None, description="SHA-256 of requirements.lock, in hexadecimal.")
+    lock_sha256: Optional[str] = Field(default=None, description="SHA-256 of the lock of the packages, in hexadecimal.")
 
 
 class ArchivedFile(RecordModel):
@@ -68,7 +68,7 @@ class PackageVersions(RecordModel):
     """The packages that computed."""
 
     engine: Optional[str] = Field(default=None, description="Engine and version, such as duckdb 1.2.2.")
-    lock: Optional[str] = Field(default=None, description="SHA-256 of requirements.lock, in hexadecimal.")
+    lock: Optional[str] = Field(default=None, description="SHA-256 of the lock of the packages, in hexadecimal.")
 
 
 class Approval(RecordModel):
