@@ -22,8 +22,6 @@ import pyarrow as pa
 import pyarrow.csv
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import TableNotFoundError
-from duckdb.functional import FunctionNullHandling, PythonUDFType
-from duckdb.typing import VARCHAR
 
 ENTITIES = {
     "orders": {
@@ -164,7 +162,7 @@ def validate(landing: str, lake: str, run_date: str, until: str, key: str, texts
         rejected = database.sql(
             f"SELECT * FROM (SELECT _source_file, _row_number, run_date, concat_ws('; ', {reasons}) AS _reasons FROM {entity}) "
             "WHERE _reasons <> ''"
-        ).arrow()
+        ).to_arrow_table()
         database.register("rejected", rejected)
         found = database.sql(
             f"SELECT run_date, count(*), (SELECT count(*) FROM rejected AS r WHERE r.run_date = {entity}.run_date) "
@@ -327,7 +325,7 @@ def connect(key: str) -> duckdb.DuckDBPyConnection:
         return pa.array([t and hmac.digest(secret, t.encode(), "sha256").hex()[:32] for t in texts], pa.string())
 
     database.create_function(
-        "pseudonym", pseudonyms, [VARCHAR], VARCHAR, type=PythonUDFType.ARROW, null_handling=FunctionNullHandling.SPECIAL
+        "pseudonym", pseudonyms, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special"
     )
     return database
 
@@ -399,7 +397,7 @@ def fetch_typed(database: duckdb.DuckDBPyConnection, sql: str, types: dict[str, 
     names = [name for name in types if name in found]
     rows = database.sql(
         f"SELECT {', '.join(f'CAST({name} AS {types[name]}) AS {name}' for name in names)} FROM ({sql})"
-    ).arrow()
+    ).to_arrow_table()
     for at, field in enumerate(rows.schema):
         if pa.types.is_timestamp(field.type):
             rows = rows.set_column(at, field.name, rows[field.name].cast(pa.timestamp("us", "UTC")))
@@ -425,7 +423,7 @@ def set_first_orders(database: duckdb.DuckDBPyConnection, lake: str) -> None:
     rows = database.sql(
         "SELECT customer_key, min(order_date) AS first_order_date FROM all_orders SEMI JOIN new_orders USING (customer_key) "
         "GROUP BY customer_key"
-    ).arrow()
+    ).to_arrow_table()
     uri = f"{lake}/silver/customers"
     if "first_order_date" not in {field.name for field in DeltaTable(uri).schema().fields}:
         table = DeltaTable(uri).to_pyarrow_table()

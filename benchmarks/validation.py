@@ -46,7 +46,7 @@ def write_lines(lake: Path) -> None:
         "products": f"SELECT DISTINCT product_id FROM ({lines}) AS l",
     }
     for name, sql in tables.items():
-        rows = source.execute(sql).arrow()
+        rows = source.sql(sql).to_arrow_table()
         write_deltalake(str(lake / "silver" / name), rows.cast(CONTRACT.arrow_schema) if name == "order_items" else rows)
 
 

@@ -134,10 +134,10 @@ def test_statistics_equal_deltalakes(lake: Lake) -> None:
     grown(lake, COMPACTION_MIN_FILES)
     table = "silver.order_items"
     lake.compact(table)
-    actions = pa.record_batch(DeltaTable(lake.uri(table)).get_add_actions(flatten=True)).to_pylist()
+    actions = pa.table(DeltaTable(lake.uri(table)).get_add_actions(flatten=True)).to_pylist()
     assert len(actions) == 1
     before = DeltaTable(lake.uri(table), version=COMPACTION_MIN_FILES)
-    earlier = pa.record_batch(before.get_add_actions(flatten=True)).to_pylist()
+    earlier = pa.table(before.get_add_actions(flatten=True)).to_pylist()
     for name in ("order_id", "landed_on", "version_at"):
         assert actions[0][f"min.{name}"] == min(each[f"min.{name}"] for each in earlier)
         assert actions[0][f"max.{name}"] == max(each[f"max.{name}"] for each in earlier)

@@ -23,7 +23,7 @@ from tests.lake.tables import CUSTOMERS, FIRST, PRODUCTS, SECOND, THIRD, Version
 
 
 def read(changes: RowChanges, sql: str) -> pa.Table:
-    return changes.database.execute(sql).arrow()
+    return changes.database.sql(sql).to_arrow_table()
 
 
 def killed(*_: Any) -> NoReturn:

@@ -120,7 +120,7 @@ def test_query_reads_no_raw_value(views: ViewEngine, shape: str) -> None:
             views.arrow(sql).to_pydict(),
             views.query(sql).fetchall(),
             views.query(sql).df().to_dict(),
-            views.query(sql).arrow().to_pydict(),
+            views.query(sql).to_arrow_table().to_pydict(),
         ]
         assert not secrets_in(found), table
 

@@ -19,10 +19,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.dataset
 import sqlglot
-from duckdb.functional import FunctionNullHandling, PythonUDFType
-from duckdb.typing import VARCHAR
 from sqlglot import exp
 
+from daybook.compatibility import read_batches
 from daybook.contracts import LAYERS, Table, load_tables
 from daybook.contracts.columns import column_key, is_plain_name, normalize_column_name
 from daybook.engines.memory import connect, memory_limit
@@ -187,14 +186,14 @@ class DuckDBEngine:
         self._connection.create_function(
             name,
             mapped,
-            [VARCHAR],
-            VARCHAR,
-            type=PythonUDFType.ARROW,
-            null_handling=FunctionNullHandling.SPECIAL,
+            ["VARCHAR"],
+            "VARCHAR",
+            type="arrow",
+            null_handling="special",
         )
 
     def query(self, sql: str) -> Query:
-        """Return a lazy result with ``.df()``, ``.arrow()`` and ``.fetchall()``.
+        """Return a lazy result with ``.df()``, ``.to_arrow_table()`` and ``.fetchall()``.
 
         Raises
         ------
@@ -210,9 +209,8 @@ class DuckDBEngine:
     def arrow(self, sql: str) -> pa.Table:
         """Return the whole result as an Arrow table."""
         sql = self._bind_sql(sql)
-        # Not a relation as in `query`: that is bound twice, for its columns and for its rows.
         with _query_errors():
-            return self._connection.execute(sql).arrow()
+            return self._connection.sql(sql).to_arrow_table()
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Return the whole result as tuples."""
@@ -357,8 +355,8 @@ class DuckDBEngine:
     def batches(self, sql: str) -> BatchSource:
         """Return a query's rows in batches, for a table of the lake."""
         self._bind(self._parse(sql))
-        schema = self._connection.execute(f"SELECT * FROM ({sql}) AS found LIMIT 0").arrow().schema
-        return BatchSource(schema, lambda: self._cursor().execute(sql).fetch_record_batch(_BATCH_ROWS))
+        schema = self._connection.sql(f"SELECT * FROM ({sql}) AS found LIMIT 0").to_arrow_table().schema
+        return BatchSource(schema, lambda: read_batches(self._cursor(), sql, _BATCH_ROWS))
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         return self._connection.cursor().execute(f"USE {self.catalog}")

@@ -71,8 +71,8 @@ def sequential_dataset(rows: ds.Dataset) -> ds.Dataset:
 
 def table_files(delta: DeltaTable) -> pa.fs.FileSystem:
     """Return the folder of a table as a filesystem."""
-    # deltalake writes a space as %20, which Arrow would not decode.
-    path = unquote(delta.table_uri)
+    # deltalake writes a space as %20, which Arrow would not decode. It puts a scheme before a local path since 1.3.
+    path = unquote(delta.table_uri).removeprefix("file://")
     filesystem: pa.fs.FileSystem = pa.fs.LocalFileSystem()
     if is_bucket(path):
         filesystem, path = pa.fs.S3FileSystem(**arrow_options()), path[len("s3://") :].rstrip("/")

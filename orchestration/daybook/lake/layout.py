@@ -53,7 +53,7 @@ def list_data_files(delta: DeltaTable) -> list[DataFile]:
     """Return the files of a table with their dates. Only the log is read."""
     if not delta.file_uris():  # deltalake 1.2.1 panics on the actions of a table without files.
         return []
-    actions = pa.record_batch(delta.get_add_actions())
+    actions = pa.table(delta.get_add_actions())
     column = find_stored_date_column(delta)
     first, last = _read_dates(actions, column)
     paths = [unquote(each) for each in actions.column("path").to_pylist()]
@@ -61,7 +61,7 @@ def list_data_files(delta: DeltaTable) -> list[DataFile]:
     return [DataFile(*each) for each in zip(paths, actions.column("size_bytes").to_pylist(), first, last, partitions)]
 
 
-def _read_dates(actions: pa.RecordBatch, column: Optional[str]) -> tuple[list[Any], list[Any]]:
+def _read_dates(actions: pa.Table, column: Optional[str]) -> tuple[list[Any], list[Any]]:
     """Return the first and the last date of each file, by its partition or its statistics."""
     unknown: list[Any] = [None] * actions.num_rows
     dates, least, greatest, nulls = (_read_field(actions, name, column) for name in ("partition", "min", "max", "null_count"))
@@ -74,7 +74,7 @@ def _read_dates(actions: pa.RecordBatch, column: Optional[str]) -> tuple[list[An
     return first, last
 
 
-def _read_field(actions: pa.RecordBatch, name: str, column: Optional[str]) -> Optional[list[Any]]:
+def _read_field(actions: pa.Table, name: str, column: Optional[str]) -> Optional[list[Any]]:
     if column is None or name not in actions.schema.names:
         return None
     found = actions.column(name)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, Transaction, write_deltalake
 
+from daybook.compatibility import read_batches
 from daybook.contracts import Table
 from daybook.errors import LakeError
 from daybook.lake.delta import column_expression, open_dataset, scanner_columns, with_columns
@@ -422,7 +423,7 @@ def _equal_sql(columns: Sequence[str], one: str, other: str) -> str:
 
 def _read_batches(database: duckdb.DuckDBPyConnection, sql: str, schema: pa.Schema) -> pa.RecordBatchReader:
     """Read the rows of a query in batches, cast to the schema of a table."""
-    found = database.cursor().execute(sql).fetch_record_batch(_WRITE_BATCH_ROWS)
+    found = read_batches(database.cursor(), sql, _WRITE_BATCH_ROWS)
     return pa.RecordBatchReader.from_batches(schema, (each.cast(schema) for each in found))
 
 

@@ -59,14 +59,14 @@ def list_macro_statements(zone_names: str) -> Iterator[str]:
         f"WHEN regexp_full_match(t, '{DATE_PATTERN}(T| +){_TIME_PATTERN}(?:{_AM_PM_PATTERN})?') "
         "THEN TRY_CAST(on_24_hours(t) AS TIMESTAMP) END"
     )
-    # list_transform gives a value a name, so that it is computed once.
+    # A list comprehension gives a value a name, so that it is computed once.
     stamp = "p.stamp || CASE p.seconds WHEN '' THEN ':00' ELSE p.seconds END"
     yield (
-        "CREATE MACRO landed_zoned(t) AS list_transform("
-        f"[regexp_extract(on_24_hours(t), '{_PARTS_PATTERN}', ['stamp', 'seconds', 'zone'])], p -> CASE "
+        "CREATE MACRO landed_zoned(t) AS [CASE "
         f"WHEN regexp_full_match(p.zone, '{_OFFSET_PATTERN}') THEN TRY_CAST({stamp} || p.zone AS TIMESTAMPTZ) "
         f"WHEN zone_offset(p.zone) IS NOT NULL THEN TRY_CAST({stamp} || zone_offset(p.zone) AS TIMESTAMPTZ) "
-        f"WHEN known_zone(p.zone) THEN TRY_CAST({stamp} || ' ' || p.zone AS TIMESTAMPTZ) END)[1]"
+        f"WHEN known_zone(p.zone) THEN TRY_CAST({stamp} || ' ' || p.zone AS TIMESTAMPTZ) END "
+        f"FOR p IN [regexp_extract(on_24_hours(t), '{_PARTS_PATTERN}', ['stamp', 'seconds', 'zone'])]][1]"
     )
     # The GLOB patterns are for speed: most texts match one of them.
     offset = f"{DATE_PATTERN}(?:T| +)[0-9]{{1,2}}:[0-9]{{2}}:[0-9]{{2}}(?:\\.[0-9]+)?(?:Z|{_OFFSET_PATTERN})"
@@ -79,7 +79,7 @@ def list_macro_statements(zone_names: str) -> Iterator[str]:
         f"WHEN regexp_full_match(t, '{DATE_PATTERN}(?:(?:T| +){_TIME_PATTERN})?') "
         "THEN timezone(zone, TRY_CAST(t AS TIMESTAMP)) "
         f"WHEN regexp_full_match(t, '{offset}') THEN TRY_CAST(t AS TIMESTAMPTZ) "
-        "ELSE list_transform([t], x -> COALESCE(timezone(zone, landed_clock(x)), landed_zoned(x)))[1] END"
+        "ELSE [COALESCE(timezone(zone, landed_clock(x)), landed_zoned(x)) FOR x IN [t]][1] END"
     )
     # A time without an offset keeps its date. A time with an offset gets the shop's local date.
     yield (
@@ -89,7 +89,7 @@ def list_macro_statements(zone_names: str) -> Iterator[str]:
     yield ("CREATE MACRO utc_hour(x) AS month(make_timestamp(epoch_us(x))) * 100 + hour(make_timestamp(epoch_us(x)))")
     yield (
         "CREATE MACRO clock_change(x, clock, zone, shifts) AS CASE WHEN timezone(zone, x) <> clock THEN 'skipped' "
-        "WHEN len(list_filter(shifts, s -> timezone(zone, x - to_minutes(s)) = clock)) > 0 THEN 'repeated' END"
+        "WHEN len([s FOR s IN shifts IF timezone(zone, x - to_minutes(s)) = clock]) > 0 THEN 'repeated' END"
     )
     # A plain cast reads a date as midnight in UTC, and raises an error on an unknown zone.
     yield (
