@@ -15,12 +15,13 @@ _TOKEN = re.compile(r"""'(?:[^']|'')*'|"((?:[^"]|"")*)"|[^'"]+""")
 
 
 _KEYWORDS = """
-all analyse analyze and anti any array as asc asof asymmetric authorization binary both case cast check collate collation
+all analyse analyze and anti any array as asc asof asymmetric at authorization binary both by case cast check collate collation
 column columns concurrently constraint create cross default deferrable desc describe distinct do else end except false fetch
-for foreign freeze from full generated glob grant group having ilike in initially inner intersect into is isnull join lateral
-leading left like limit map natural not notnull null offset on only or order outer overlaps pivot pivot_longer pivot_wider
-placing positional primary qualify references returning right select semi show similar some struct summarize symmetric table
-tablesample then to trailing true try_cast union unique unpivot using variadic verbose when where window with
+for foreign freeze from full generated glob grant group having ilike in initially inner intersect into is isnull join lambda
+lateral leading left like limit map natural not notnull null offset on only or order outer overlaps pivot pivot_longer
+pivot_wider placing positional primary qualify references returning right select semi show similar some struct summarize
+symmetric table tablesample then to trailing true try_cast tuple union unique unpack unpivot using variadic verbose when where
+window with
 """
 """DuckDB's keywords that cannot be the name of a table or column without quotes."""
 

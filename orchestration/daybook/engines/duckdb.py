@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import sqlglot
 from sqlglot import exp
+from sqlglot.tokens import TokenType
 
 from daybook.compatibility import read_batches
 from daybook.contracts import LAYERS, Table, load_tables
@@ -265,7 +266,7 @@ class DuckDBEngine:
             names = ", ".join(literal(name) for name in self.names() if name.startswith(shown) and not name.startswith("_"))
             return f"SELECT unnest(CAST([{names}] AS VARCHAR[])) AS name"
         self._bind(statement)
-        return sql
+        return _remove_semicolon(sql)
 
     def _bind(self, statement: exp.Expression) -> None:
         for name in sorted(self._referenced_tables(statement)):
@@ -386,6 +387,14 @@ def _parse_statement(sql: str) -> exp.Expression:
     for other in _find_other_sources(statements[0]) - _TABLE_FUNCTIONS:
         raise SqlError(f"A query cannot read from {other}; write the name of a table.")
     return cast(exp.Expression, statements[0])
+
+
+def _remove_semicolon(sql: str) -> str:
+    """Return one statement without a semicolon and what follows: DuckDB 2 puts the text of some statements into others."""
+    tokens = sqlglot.tokenize(sql, read="duckdb") if ";" in sql else []
+    semicolons = [each.token_type == TokenType.SEMICOLON for each in tokens]
+    ends = (token.start for token, is_end, before in zip(tokens[1:], semicolons[1:], semicolons) if is_end and not before)
+    return sql[: next(ends, len(sql))]
 
 
 def shown_columns_sql(rows: str, schema: pa.Schema, contract: Optional[Table]) -> Optional[str]:

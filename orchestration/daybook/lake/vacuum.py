@@ -247,7 +247,7 @@ def _list_version_files(table: StoredTable, versions: Sequence[int]) -> dict[int
             uris = delta.file_uris()
         except (DeltaError, TableNotFoundError) as error:
             raise _unreadable_error(table, f"Version {version}", error) from error
-        root = f"{delta.table_uri.rstrip('/')}/"
+        root = f"{delta.table_uri.rstrip('/')}/".removeprefix("file://")
         keys = frozenset(uri.removeprefix(root) for uri in uris)
         if "deletionVectors" in (delta.protocol().reader_features or ()) or any(map(_URL.match, keys)):
             raise LakeError(
