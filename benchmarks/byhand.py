@@ -324,9 +324,7 @@ def connect(key: str) -> duckdb.DuckDBPyConnection:
         texts = values.to_pylist()
         return pa.array([t and hmac.digest(secret, t.encode(), "sha256").hex()[:32] for t in texts], pa.string())
 
-    database.create_function(
-        "pseudonym", pseudonyms, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special"
-    )
+    database.create_function("pseudonym", pseudonyms, ["VARCHAR"], "VARCHAR", type="arrow", null_handling="special")
     return database
 
 

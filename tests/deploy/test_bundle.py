@@ -104,7 +104,8 @@ def test_bundle_contains_job_files_only(small_project: Path, tmp_path: Path) -> 
     assert here == []
     assert (moments, modes) == ({(1980, 1, 1, 0, 0, 0)}, {0o100644})
     for wanted in (
-        *("bundle.json", "requirements-glue39.lock", "notebooks/1_ingest.ipynb", "params/local.yaml", "params/sources/demo.yaml"),
+        *("bundle.json", "requirements-glue39.lock", "notebooks/1_ingest.ipynb", "params/local.yaml"),
+        "params/sources/demo.yaml",
         *("orchestration/daily.asl.json", "orchestration/glue_job.py", "orchestration/daybook/errors.py", "packages/six.py"),
         "packages/yaml/_yaml.cpython-39-x86_64-linux-gnu.so",
     ):

@@ -127,7 +127,8 @@ def test_definition_is_read_by_name(engine: DuckDBEngine) -> None:
 
 def test_definition_runs_when_it_is_read(engine: DuckDBEngine) -> None:
     engine.define("wrong", "SELECT CAST(order_id AS INTEGER) AS n FROM bronze.orders")
-    with pytest.raises(SqlError, match=r"^Conversion Error: Could not convert string '[ab]' to INT32( when casting from source column order_id)?\.$"):
+    message = r"^Conversion Error: Could not convert string '[ab]' to INT32( when casting from source column order_id)?\.$"
+    with pytest.raises(SqlError, match=message):
         engine.arrow("SELECT * FROM wrong")
 
 

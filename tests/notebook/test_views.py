@@ -40,7 +40,7 @@ SHAPES = {
     "expression": "SELECT upper(first_name), first_name || ' ' || last_name, substr(email, 1), reverse(phone) FROM {t}",
     "star": "SELECT * FROM {t}",
     "from first": "FROM {t}",
-    "columns": "SELECT COLUMNS(c -> c NOT IN ('city', 'run_date')) FROM {t}",
+    "columns": "SELECT COLUMNS([c FOR c IN (*) IF c NOT IN ('city', 'run_date')]) FROM {t}",
     "replace": "SELECT * REPLACE (lower(first_name) AS first_name) FROM {t}",
     "rename": "SELECT * RENAME (first_name AS city_name) FROM {t}",
     "cte": "WITH p AS (SELECT first_name AS n, _problem AS q FROM {t}) SELECT n, q FROM p",

@@ -259,7 +259,7 @@ def test_version_of_the_source_is_kept(mapped, shop):
 
 
 def test_row_without_a_version_has_the_shops_midnight(mapped, shop):
-    shop["mapping"]["orders"][0]["columns"]["version_at"] = "CASE WHEN id = 'o1' THEN at END"
+    shop["mapping"]["orders"][0]["columns"]["version_at"] = "CASE WHEN id = 'o1' THEN \"at\" END"
     assert mapped(shop, "orders")[1]["version_at"] == datetime(2025, 11, 30, tzinfo=BERLIN)
 
 

@@ -98,8 +98,8 @@ def require_loadable(found: Sequence[Distribution]) -> None:
         if not any(map(is_loadable, each.tags)):
             raise BundleError(
                 f"The wheel of {each.name} {each.version} is for {', '.join(each.tags) or 'no platform'}, and Python "
-                f"{PYTHON_VERSION} on {PLATFORM} cannot load it; pin a version in requirements-glue39.in with a suitable wheel, then "
-                "run `make lock`."
+                f"{PYTHON_VERSION} on {PLATFORM} cannot load it; pin a version in requirements-glue39.in with a suitable "
+                "wheel, then run `make lock`."
             )
 
 

@@ -11,7 +11,7 @@ import sqlglot
 from sqlglot import exp
 
 from daybook.contracts.canonical import silver_table
-from daybook.contracts.columns import column_key, find_column
+from daybook.contracts.columns import column_key, find_column, is_plain_name
 from daybook.contracts.model import LANDED_ON, VERSION_AT
 from daybook.sources.config import Column, Select, Source, row_position
 from daybook.sources.timestamps import clock_change_sql, has_offset
@@ -268,6 +268,8 @@ def mapped_sql(source: Source, table: str, run_date: Optional[date] = None) -> s
             expression = select.expression(name) or defaults.get(name, "NULL")
             if name == number:
                 expression = "NULL"  # The position is added below.
+            if not is_plain_name(expression) and any(expression in each.columns for each in source.entities.values()):
+                expression = quote(expression)  # A keyword in some releases of DuckDB, for example at.
             lines.append(f"{expression} AS {quote(name)}")
             value = cast_sql(quote(name), contract.type_of(name), zone)
             if name in contract.pseudonyms:

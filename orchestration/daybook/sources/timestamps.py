@@ -56,7 +56,7 @@ def list_macro_statements(zone_names: str) -> Iterator[str]:
     )
     yield (
         "CREATE MACRO landed_clock(t) AS CASE "
-        f"WHEN regexp_full_match(t, '{DATE_PATTERN}(T| +){_TIME_PATTERN}(?:{_AM_PM_PATTERN})?') "
+        f"WHEN regexp_full_match(on_24_hours(t), '{DATE_PATTERN}(T| +){_TIME_PATTERN}') "
         "THEN TRY_CAST(on_24_hours(t) AS TIMESTAMP) END"
     )
     # A list comprehension gives a value a name, so that it is computed once.
