@@ -99,16 +99,13 @@ def _add_events(landing: Path) -> None:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedShop]:
-    """Provide the prepared shop, in a session without displayed outputs."""
+    """Provide the prepared shop."""
     root = tmp_path_factory.mktemp("oracle")
     with pytest.MonkeyPatch.context() as patch, new_session() as session:
         patch.setenv("DAYBOOK_HOME", str(root / "home"))
         patch.setenv("IPYTHONDIR", str(root / "ipython"))
         patch.chdir(root)
         patch.setattr(stages, "current", None)
-        formatter = session.shell.display_formatter
-        assert formatter is not None
-        formatter.mimebundle_formatter.enabled = False
         yield PreparedShop(session, root)
 
 

@@ -238,10 +238,10 @@ def test_file_with_the_person_fails_the_erasure(shop: Shop, file: str, text: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(2))
-def test_erasure_killed_at_many_writes_is_finished_by_the_next(shop: Shop, filled: Path, killer: Killer, part: int) -> None:
+@pytest.mark.parametrize("part", range(4))
+def test_erasure_killed_at_any_write_is_finished_by_the_next(shop: Shop, filled: Path, killer: Killer, part: int) -> None:
     writes = count_writes(shop, killer)
-    finish_killed(shop, filled, killer, [*range(1, 40, 2), *range(40, writes, 45), *range(writes - 6, writes + 1)][part::2])
+    finish_killed(shop, filled, killer, [*range(1, 40), *range(40, writes, 30), *range(writes - 6, writes + 1)][part::4])
 
 
 @pytest.mark.slow
